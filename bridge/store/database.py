@@ -1,0 +1,153 @@
+"""The store's database: opened, brought to this release's tables, and locked for a transaction.
+
+SQLite runs in WAL mode with synchronous FULL: a commit that returned is on
+the disk. A write transaction takes the write lock when it begins, so it never
+fails half-way because another process was faster.
+"""
+
+import secrets
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, select
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from bridge.errors import StoreBusy, StoreUnusable
+from bridge.store import schema
+from mqtt_client.errors import StorageFull
+
+BUSY_TIMEOUT_S = 30.0
+HEAD = "0001"
+"""The newest migration; a test compares it with the folder ``migrations``."""
+
+
+class Store:
+    """An open store; ``id`` is random, made with it, and told to every node."""
+
+    def __init__(self, engine: Engine, store_id: str) -> None:
+        self.engine = engine
+        self.id = store_id
+        self._writing = engine.execution_options(writes=True)
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Run one write transaction: committed when the block ends, rolled back when it raises.
+
+        Raises:
+            StorageFull: the disk is full; nothing of the block was committed.
+            StoreBusy: another process held the write lock for too long.
+        """
+        with translated(), self._writing.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Run one read transaction: all its queries see the same moment."""
+        with translated(), self.engine.begin() as connection:
+            yield connection
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether the store is a file of this machine."""
+        return self.engine.dialect.name == "sqlite"
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Translate the database's errors into ours."""
+    try:
+        yield
+    except DBAPIError as exc:
+        text = str(exc.orig)
+        if "disk is full" in text or "disk I/O error" in text or "No space left" in text:
+            raise StorageFull(f"the store's disk is full or failing: {text}") from exc
+        if "locked" in text or "busy" in text:
+            raise StoreBusy(f"the store is busy: {text}") from exc
+        if isinstance(exc.orig, sqlite3.DatabaseError) and ("malformed" in text or "not a database" in text):
+            raise StoreUnusable(f"the store is damaged: {text}") from exc
+        raise
+
+
+def sqlite_path(url: str) -> Path | None:
+    """Return the file of a SQLite store, None for another database."""
+    parsed = make_url(url)
+    return Path(parsed.database) if parsed.drivername.startswith("sqlite") and parsed.database else None
+
+
+def open_store(url: str, *, create: bool = True) -> Store:
+    """Open the store, with the tables of this release.
+
+    Raises:
+        StoreUnusable: it cannot be opened, is missing while create is false, or is of a newer release.
+        StorageFull: the disk is full.
+    """
+    file = sqlite_path(url)
+    if file is not None:
+        if create:
+            try:
+                file.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as exc:
+                raise StoreUnusable(f"STORE_URL: cannot make the folder {str(file.parent)!r}: {exc}") from exc
+        elif not file.exists():
+            raise StoreUnusable(f"STORE_URL: there is no store at {str(file)!r} yet; `mqtt-bridge run` makes it")
+    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S} if file is not None else {})
+    if file is not None:
+        _set_up_sqlite(engine)
+    try:
+        with translated():
+            _migrate(engine)
+            return Store(engine, _store_id(engine))
+    except OperationalError as exc:
+        raise StoreUnusable(f"STORE_URL: cannot open the store ({exc.orig})") from exc
+
+
+def now_ms() -> int:
+    """Return the wall clock in milliseconds since 1970-01-01T00:00:00Z."""
+    return time.time_ns() // 1_000_000
+
+
+def _set_up_sqlite(engine: Engine) -> None:
+    @event.listens_for(engine, "connect")
+    def set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None  # SQLAlchemy begins, not the driver
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "cache_size = -32768", "foreign_keys = OFF"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _migrate(engine: Engine) -> None:
+    """Bring the tables to HEAD; Alembic is loaded only when they are not there yet."""
+    with engine.connect() as connection:
+        if inspect(connection).has_table("alembic_version"):
+            version = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+            if version == HEAD:
+                return
+    from bridge.store.migrate import upgrade  # heavy, and needed once a release
+
+    upgrade(engine)
+
+
+def _store_id(engine: Engine) -> str:
+    """Return the store's id, making it with a new store."""
+    query = select(schema.meta.c.value).where(schema.meta.c.key == "store_id")
+    with engine.begin() as connection:
+        known = connection.scalar(query)
+    if known is None:
+        with engine.execution_options(writes=True).begin() as connection:
+            known = connection.scalar(query)  # another process may have been faster
+            if known is None:
+                known = secrets.token_hex(8)
+                connection.execute(schema.meta.insert().values(key="store_id", value=known))
+    return known
