@@ -1,5 +1,6 @@
 """Real programs that the tests start on free loopback ports, and end."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -79,10 +80,8 @@ class Process:
 
     def kill(self) -> None:
         """Kill it and all processes that it started, with -9, and wait for it."""
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.process.wait(10)
 
     def stop(self, within_s: float = 15.0) -> int:

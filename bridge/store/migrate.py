@@ -41,7 +41,7 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
                 )
             return directory._upgrade_revs(revision, current)
 
-        with EnvironmentContext(config, directory, fn=steps) as environment:  # type: ignore[arg-type]
+        with EnvironmentContext(config, directory, fn=steps) as environment:
             environment.configure(connection=connection, target_metadata=schema.metadata)
             environment.run_migrations()
 
