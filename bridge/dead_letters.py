@@ -1,0 +1,137 @@
+"""Dead letters: what can never go on by itself, kept whole until the operator decides.
+
+A letter is written in the transaction that found it: a power cut leaves
+either the message unacknowledged at the broker or the letter in the store.
+Payloads without an identity come from strangers, so they are capped in
+number and size and the rest is only counted.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from bridge.errors import NotFound
+from bridge.store import schema
+from bridge.store.counters import count
+from bridge.store.database import Store, now_ms
+from bridge.store.schema import Forward, LetterState
+
+STRANGERS_KEPT = 1000
+"""Letters without identity that are kept; the rest is counted as ``dead_letters_discarded``."""
+STRANGERS_BYTES = 65_536
+"""Bytes of such a letter's payload that are kept."""
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """One letter, as it is listed."""
+
+    id: int
+    at_ms: int
+    reason: str
+    topic: str | None
+    payload: bytes
+    reading_id: int | None
+    node: str | None
+    epoch: str | None
+    seq: int | None
+    status: int | None
+    body: str | None
+
+
+_COLUMNS = [
+    schema.dead_letters.c[name]
+    for name in ("id", "at_ms", "reason", "topic", "payload", "reading_id", "node", "epoch", "seq", "status", "body")
+]
+
+
+def put(
+    connection: Connection,
+    reason: str,
+    topic: str,
+    payload: bytes,
+    identity: tuple[str, str, int] | None = None,
+) -> None:
+    """Write the letter of a message that is no reading, or of a reading that cannot be kept."""
+    node, epoch, seq = identity or (None, None, None)
+    if identity is None:
+        table = schema.dead_letters
+        kept = connection.scalar(
+            select(func.count()).where(table.c.state == LetterState.OPEN, table.c.seq.is_(None))
+        )
+        if kept is not None and kept >= STRANGERS_KEPT:
+            count(connection, "dead_letters_discarded", 1)
+            return
+        if len(payload) > STRANGERS_BYTES:
+            reason += f" (the first {STRANGERS_BYTES} of {len(payload)} bytes are kept)"
+            payload = payload[:STRANGERS_BYTES]
+    connection.execute(
+        insert(schema.dead_letters).values(
+            state=LetterState.OPEN,
+            at_ms=now_ms(),
+            reason=reason,
+            topic=topic,
+            payload=payload,
+            node=node,
+            epoch=epoch,
+            seq=seq,
+        )
+    )
+
+
+def pending(store: Store) -> list[DeadLetter]:
+    """Return the open letters, oldest first."""
+    table = schema.dead_letters
+    with store.read() as connection:
+        rows = connection.execute(select(*_COLUMNS).where(table.c.state == LetterState.OPEN).order_by(table.c.id))
+        return [DeadLetter(*row) for row in rows]
+
+
+def find(store: Store, letter_id: int) -> DeadLetter:
+    """Return one open letter.
+
+    Raises:
+        NotFound: there is no such open letter.
+    """
+    table = schema.dead_letters
+    with store.read() as connection:
+        row = connection.execute(
+            select(*_COLUMNS).where(table.c.id == letter_id, table.c.state == LetterState.OPEN)
+        ).one_or_none()
+    if row is None:
+        raise NotFound(f"{letter_id} is no open dead letter; `mqtt-bridge dead-letters list` shows them")
+    return DeadLetter(*row)
+
+
+def drop(store: Store, letter_ids: Sequence[int]) -> int:
+    """Give letters up, by the operator's decision; return how many were open."""
+    return _settle(store, letter_ids, LetterState.DROPPED, Forward.DROPPED)
+
+
+def resend(store: Store, letter_ids: Sequence[int]) -> int:
+    """Send readings that the server refused once more; return how many were open."""
+    return _settle(store, letter_ids, LetterState.RETRIED, Forward.PENDING)
+
+
+def _settle(store: Store, letter_ids: Sequence[int], state: LetterState, forward: Forward) -> int:
+    letters, readings = schema.dead_letters, schema.readings
+    settled = 0
+    with store.write() as connection:
+        for letter_id in letter_ids:
+            row = connection.execute(
+                update(letters)
+                .where(letters.c.id == letter_id, letters.c.state == LetterState.OPEN)
+                .values(state=state)
+                .returning(letters.c.reading_id)
+            ).one_or_none()
+            if row is None:
+                continue
+            settled += 1
+            if row.reading_id is not None:
+                connection.execute(
+                    update(readings)
+                    .where(readings.c.id == row.reading_id, readings.c.forward_state == Forward.DEAD)
+                    .values(forward_state=forward, forward_tries=0)
+                )
+    return settled

@@ -1,0 +1,168 @@
+"""What this store knows of one epoch of one node, and the receipt that follows from it.
+
+Two interval sets, *committed* and *lost*, decide everything: a repeat is a
+sequence number in *committed*, and the receipt passes over what is in either.
+They change in memory while a transaction is prepared and are saved with it;
+when it fails, the object is thrown away and read again.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from bridge.store import schema
+from bridge.store.schema import RangeKind
+from mqtt_client.intervals import Interval, Intervals
+from mqtt_client.messages import Receipt
+
+BEYOND_LIMIT = 32
+FORGOTTEN = "the node had forgotten it before this store had it (the store is new or was restored)"
+
+
+class Source:
+    """One epoch of one node."""
+
+    def __init__(self, source_id: int, node_id: int, node: str, epoch: str, start: int | None) -> None:
+        self.id = source_id
+        self.node_id = node_id
+        self.node = node
+        self.epoch = epoch
+        self.start = start
+        """First seq that this store answers for; None until the node has told its floor."""
+        self.committed = Intervals()
+        self.lost = Intervals()
+        self.new_repeats = 0
+        self._saved: dict[RangeKind, dict[int, int]] = {RangeKind.COMMITTED: {}, RangeKind.LOST: {}}
+        self._saved_start = start
+        self._through = 0
+
+    def commit(self, seq: int) -> bool:
+        """Take a reading's number in; return False when it is a repeat."""
+        if seq in self.committed:
+            self.new_repeats += 1
+            return False
+        self.committed.add(seq, seq)
+        if self.lost and seq in self.lost:
+            self.lost.remove(seq, seq)
+        return True
+
+    def lose(self, first: int, last: int | None) -> list[Interval]:
+        """Take in what the node gave up; return what was neither committed nor known as lost.
+
+        With ``last`` None the number is unknown: every hole up to the highest number seen, and first itself.
+        """
+        if last is None:
+            last = max(first, self.committed.last or 0, self.lost.last or 0)
+        news = [hole for gap in self.committed.holes(first, last) for hole in self.lost.holes(*gap)]
+        for interval in news:
+            self.lost.add(*interval)
+        return news
+
+    def tell_floor(self, floor: int) -> list[Interval]:
+        """Take in the lowest number that the node still holds; return what is lost by it.
+
+        An epoch that this store did not know begins at the floor. In a known
+        one, what is below the floor and not here will never come.
+        """
+        if self.start is None:
+            self.start = floor
+            return []
+        return self.lose(self.start, floor - 1) if floor > self.start else []
+
+    @property
+    def through(self) -> int:
+        """The highest number up to which all is committed or lost; it never goes back."""
+        reached = max(self._through, (self.start or 1) - 1)
+        while True:
+            further = max(self.committed.covered_through(reached + 1), self.lost.covered_through(reached + 1))
+            if further <= reached:
+                self._through = reached
+                return reached
+            reached = further
+
+    def receipt(self, store_id: str) -> Receipt:
+        """Return the receipt for what is committed and lost now."""
+        through = self.through
+        return Receipt(store_id, self.epoch, through, self.committed.above(through, BEYOND_LIMIT))
+
+    def changes(self) -> tuple[list[tuple[int, int, int, int]], list[tuple[int, int, int]]]:
+        """Return rows of ``ranges`` to write and keys of rows to delete since the last :meth:`saved`."""
+        written: list[tuple[int, int, int, int]] = []
+        removed: list[tuple[int, int, int]] = []
+        for kind, intervals in ((RangeKind.COMMITTED, self.committed), (RangeKind.LOST, self.lost)):
+            before = self._saved[kind]
+            now = dict(intervals)
+            written += [(self.id, int(kind), first, last) for first, last in now.items() if before.get(first) != last]
+            removed += [(self.id, int(kind), first) for first in before if first not in now]
+        return written, removed
+
+    def saved(self) -> None:
+        """Note that the changes are in the database."""
+        self._saved = {RangeKind.COMMITTED: dict(self.committed), RangeKind.LOST: dict(self.lost)}
+        self._saved_start = self.start
+        self.new_repeats = 0
+
+    @property
+    def start_changed(self) -> bool:
+        """Whether the start has to be saved."""
+        return self.start != self._saved_start
+
+    @classmethod
+    def load(cls, connection: Connection, node_id: int, node: str, epoch: str, at_ms: int) -> "Source":
+        """Read a source, making its row where this store meets the epoch for the first time."""
+        table = schema.sources
+        row = connection.execute(
+            select(table.c.id, table.c.start).where(table.c.node_id == node_id, table.c.epoch == epoch)
+        ).one_or_none()
+        if row is None:
+            made = connection.execute(insert(table).values(node_id=node_id, epoch=epoch, first_seen_ms=at_ms))
+            assert made.inserted_primary_key is not None
+            return cls(made.inserted_primary_key[0], node_id, node, epoch, None)
+        source = cls(row.id, node_id, node, epoch, row.start)
+        source.read_ranges(connection)
+        return source
+
+    def read_ranges(self, connection: Connection) -> None:
+        """Read both interval sets."""
+        table = schema.ranges
+        rows = connection.execute(select(table.c.kind, table.c.first, table.c.last).where(table.c.source_id == self.id))
+        for kind, first, last in rows:
+            (self.committed if kind == RangeKind.COMMITTED else self.lost).add(first, last)
+        self.saved()
+
+
+def save(connection: Connection, sources: Iterable[Source]) -> None:
+    """Write what changed in these sources."""
+    written: list[tuple[int, int, int, int]] = []
+    removed: list[tuple[int, int, int]] = []
+    for source in sources:
+        rows, keys = source.changes()
+        written += rows
+        removed += keys
+        if source.start_changed or source.new_repeats:
+            connection.execute(
+                update(schema.sources)
+                .where(schema.sources.c.id == source.id)
+                .values(start=source.start, repeats=schema.sources.c.repeats + source.new_repeats)
+            )
+    if removed:
+        table = schema.ranges
+        for source_id, kind, first in removed:
+            connection.execute(
+                delete(table).where(table.c.source_id == source_id, table.c.kind == kind, table.c.first == first)
+            )
+    if written:
+        upsert_ranges(connection, written)
+
+
+def upsert_ranges(connection: Connection, rows: Sequence[tuple[int, int, int, int]]) -> None:
+    """Write rows (source_id, kind, first, last), replacing the last of one that is there."""
+    dialect_insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    statement = dialect_insert(schema.ranges)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["source_id", "kind", "first"], set_={"last": statement.excluded.last}
+        ),
+        [{"source_id": source, "kind": kind, "first": first, "last": last} for source, kind, first, last in rows],
+    )
