@@ -1,10 +1,21 @@
 """The bridge's settings; mqtt_client/settings.py has the loader and what node and bridge share."""
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from mqtt_client.setting_values import Secret, existing_file, name, number, one_of, optional, path, whole_number
+from mqtt_client.setting_values import (
+    Secret,
+    existing_file,
+    name,
+    number,
+    one_of,
+    optional,
+    path,
+    text,
+    whole_number,
+)
 from mqtt_client.settings import CommonSettings, Setting
 
 __all__ = ["BridgeSettings"]
@@ -20,6 +31,21 @@ def http_url(text: str) -> str:
         raise ValueError
     _ = parts.port  # raises ValueError when it is no port
     return text
+
+
+def token(text: str) -> Secret:
+    """Parse a token that a header can carry: visible ASCII (RFC 9110, section 5.5)."""
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError
+    return Secret(text)
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can reach a server that listens on this host."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def store_url(text: str) -> str:
@@ -44,11 +70,20 @@ class BridgeSettings(CommonSettings, frozen=True, kw_only=True):
             empty_means_none=True,
         ),
     ]
-    server_token: Annotated[Secret | None, Setting("", optional(Secret), "a token", "sent as Authorization: Bearer")]
+    server_token: Annotated[
+        Secret | None,
+        Setting(
+            "",
+            optional(token),
+            "a token of visible ASCII characters",
+            "sent as Authorization: Bearer",
+            secret=True,
+        ),
+    ]
     server_expect: Annotated[
         str | None,
         Setting(
-            "", optional(str), "a text", "a 2xx answer counts only when its body contains this (captive portals)"
+            "", optional(text), "a text", "a 2xx answer counts only when its body contains this (captive portals)"
         ),
     ]
     server_timeout: Annotated[
@@ -113,10 +148,11 @@ class BridgeSettings(CommonSettings, frozen=True, kw_only=True):
         float, Setting("0", number(0, 36500), "days from 0 to 36500", "days that backups are kept; 0: for ever")
     ]
     ui_language: Annotated[str, Setting("fr", one_of("fr", "en"), "fr or en", "language of plots and page")]
-    web_host: Annotated[str, Setting("127.0.0.1", str, "a host name or address", "where the live page listens")]
+    web_host: Annotated[str, Setting("127.0.0.1", text, "a host name or address", "where the live page listens")]
     web_port: Annotated[int, Setting("8080", whole_number(1, 65535), "1 to 65535", "port of the live page")]
     web_password: Annotated[
-        Secret | None, Setting("", optional(Secret), "a password", "needed to listen beyond loopback")
+        Secret | None,
+        Setting("", optional(Secret), "a password", "needed to listen beyond loopback", secret=True),
     ]
     alarm_rules: Annotated[
         Path | None, Setting("", optional(existing_file), "a readable TOML file", "rules of the alarms")
@@ -138,5 +174,10 @@ class BridgeSettings(CommonSettings, frozen=True, kw_only=True):
         if self.archive_directory.absolute() == self.backup_directory.absolute():
             found.append(
                 f"BACKUP_DIRECTORY: {str(self.backup_directory)!r} is ARCHIVE_DIRECTORY too; allowed are two folders"
+            )
+        if not is_loopback(self.web_host) and not self.web_password:
+            found.append(
+                f"WEB_HOST: {self.web_host!r} was given without a WEB_PASSWORD; "
+                "allowed without one is loopback, such as 127.0.0.1"
             )
         return found

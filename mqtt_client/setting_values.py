@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ from mqtt_client.reading import check_quantity
 from mqtt_client.topics import is_name, is_node_name
 
 T = TypeVar("T")
+
+_PASSWORD_IN_URL = re.compile(r"(?<=://)([^/?#\s:@]*):[^/?#\s@]*@")
+_SENSOR = re.compile(r"\s*([A-Za-z0-9_-]{1,64})\s*=\s*([A-Za-z][A-Za-z0-9]*)\s*(?::(.*))?", re.DOTALL)
 
 
 class Secret:
@@ -37,14 +41,16 @@ class Secret:
         return hash(self._text)
 
 
+def without_password(text: str) -> str:
+    """Return text with the password of each address in it, such as ``postgresql://me:***@host``, hidden."""
+    return _PASSWORD_IN_URL.sub(r"\1:***@", text)
+
+
 def number(low: float, high: float) -> Callable[[str], float]:
-    """Return a parser of numbers from low to high, both included."""
+    """Return a parser of numbers from low to high, both included; a decimal comma is one too."""
 
     def parse(text: str) -> float:
-        value = float(text.replace(",", ".") if text.count(",") == 1 else text)
-        if not low <= value <= high:
-            raise ValueError
-        return value
+        return _within(low, high, _converted(float, text.replace(",", ".")))
 
     return parse
 
@@ -53,12 +59,25 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
     """Return a parser of whole numbers from low to high, both included."""
 
     def parse(text: str) -> int:
-        value = int(text)
-        if not low <= value <= high:
-            raise ValueError
-        return value
+        return _within(low, high, _converted(int, text))
 
     return parse
+
+
+Number = TypeVar("Number", int, float)
+
+
+def _converted(kind: Callable[[str], Number], text: str) -> Number:
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError("not a number" if kind is float else "not a whole number") from None
+
+
+def _within(low: float, high: float, value: Number) -> Number:
+    if not low <= value <= high:  # never true of nan
+        raise ValueError("out of range")
+    return value
 
 
 def one_of(*words: str) -> Callable[[str], str]:
@@ -74,19 +93,11 @@ def one_of(*words: str) -> Callable[[str], str]:
 
 def on_off(text: str) -> bool:
     """Parse on or off, and what people write for them."""
-    words = {
-        "on": True,
-        "true": True,
-        "yes": True,
-        "1": True,
-        "off": False,
-        "false": False,
-        "no": False,
-        "0": False,
-    }
-    if text.lower() not in words:
-        raise ValueError
-    return words[text.lower()]
+    if text.lower() in ("on", "true", "yes", "1"):
+        return True
+    if text.lower() in ("off", "false", "no", "0"):
+        return False
+    raise ValueError
 
 
 def name(text: str) -> str:
@@ -103,9 +114,26 @@ def node_name(text: str) -> str:
     return text
 
 
+def own_name_or_host(text: str) -> str:
+    """Parse the name of this node; nothing means the host's."""
+    if text:
+        return node_name(text)
+    if not is_node_name(host_name()):
+        raise ValueError(f"and the host's name {host_name()!r} is reserved")
+    return host_name()
+
+
+def host(text: str) -> str:
+    """Parse a host name or an IP address; people also write addresses with a scheme or a port."""
+    if "/" in text or text.count(":") == 1 or any(sign.isspace() for sign in text):
+        raise ValueError("the port is MQTT_PORT's" if ":" in text else "")
+    return text
+
+
 def topic_prefix(text: str) -> str:
     """Parse a topic prefix: one or more levels, no wildcard, not of the broker's own."""
-    if text.startswith(("/", "$")) or text.endswith("/") or any(sign in text for sign in "+#\0 "):
+    signs_are_good = text.isprintable() and not any(sign in text for sign in "+# ")
+    if text.startswith("$") or not signs_are_good or not all(text.split("/")):
         raise ValueError
     return text
 
@@ -160,23 +188,23 @@ def sensor_specs(text: str) -> tuple[SensorSpec, ...]:
     equal sign begins with a channel's digit, which no driver's name does.
     """
     entries: list[str] = []
-    for part in text.split(","):
-        _, separator, driver = part.partition("=")
-        if entries and not (separator and driver.strip()[:1].isalpha()):
+    for part in text.removesuffix(",").split(","):
+        if entries and not _SENSOR.fullmatch(part):
             entries[-1] += "," + part
         else:
             entries.append(part)
-    specs: list[SensorSpec] = []
-    for entry in entries:
-        sensor, separator, rest = entry.partition("=")
-        driver, _, argument = rest.partition(":")
-        if not separator or not is_name(sensor.strip()) or not driver.strip():
-            raise ValueError(f"{entry.strip()!r} is not name=driver[:argument]")
-        specs.append(SensorSpec(sensor.strip(), driver.strip(), argument.strip()))
+    specs = tuple(_sensor_spec(entry) for entry in entries)
     names = [spec.name for spec in specs]
     if len(set(names)) < len(names):
         raise ValueError("two sensors have one name")
-    return tuple(specs)
+    return specs
+
+
+def _sensor_spec(entry: str) -> SensorSpec:
+    match = _SENSOR.fullmatch(entry)
+    if not match:
+        raise ValueError(f"{entry.strip()!r} is not name=driver[:argument]")
+    return SensorSpec(match[1], match[2], (match[3] or "").strip())
 
 
 def time_zone(text: str) -> ZoneInfo:
@@ -207,7 +235,10 @@ def system_time_zone() -> ZoneInfo:
 
 def path(text: str) -> Path:
     """Take a path, ``~`` for the home folder."""
-    return Path(text).expanduser()
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as exc:
+        raise ValueError("there is no such home folder") from exc
 
 
 def existing_file(text: str) -> Path:

@@ -3,7 +3,8 @@
 Every setting is a field that carries its default, its parser and its help,
 so that the loader, ``check``, ``.env.example`` and the README's table all
 say the same. A variable of the environment wins over the same one in .env;
-an empty value counts as not set. ``NAME_FILE`` reads a secret from a file.
+one that is set to nothing has its default. ``NAME_FILE`` reads a secret from
+a file.
 """
 
 import os
@@ -15,7 +16,7 @@ from typing import Annotated, Any, Generic, TypeVar, get_args, get_type_hints
 from zoneinfo import ZoneInfo
 
 import msgspec
-from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 
 from mqtt_client.errors import SettingsError
 from mqtt_client.setting_values import (
@@ -23,12 +24,12 @@ from mqtt_client.setting_values import (
     SensorSpec,
     by_quantity,
     existing_file,
-    host_name,
-    node_name,
+    host,
     number,
     on_off,
     one_of,
     optional,
+    own_name_or_host,
     path,
     sensor_specs,
     text,
@@ -36,6 +37,7 @@ from mqtt_client.setting_values import (
     tolerance_by_quantity,
     topic_prefix,
     whole_number,
+    without_password,
 )
 
 T = TypeVar("T")
@@ -56,12 +58,14 @@ class Setting(Generic[T]):
     """Further names, such as those of the script that this replaces."""
     empty_means_none: bool = False
     """Set to nothing, the variable means none, where others then mean their default."""
+    secret: bool = False
+    """Never shown; ``NAME_FILE`` reads it from a file."""
 
 
 class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What node and bridge both read."""
 
-    mqtt_host: Annotated[str, Setting("localhost", text, "a host name or address", "MQTT broker")]
+    mqtt_host: Annotated[str, Setting("localhost", host, "a host name or address alone", "MQTT broker")]
     mqtt_port: Annotated[
         int | None,
         Setting("", optional(whole_number(1, 65535)), "1 to 65535", "MQTT port; 1883, with TLS 8883 unless set"),
@@ -70,7 +74,7 @@ class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
         str | None,
         Setting("", optional(text), "a name", "account at the broker; the node's is NODE_ID unless set"),
     ]
-    mqtt_password: Annotated[Secret | None, Setting("", optional(Secret), "a password", "its password")]
+    mqtt_password: Annotated[Secret | None, Setting("", optional(Secret), "a password", "its password", secret=True)]
     mqtt_tls_ca: Annotated[
         Path | None,
         Setting(
@@ -89,7 +93,12 @@ class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
     ]
     mqtt_topic_prefix: Annotated[
         str,
-        Setting("sensors", topic_prefix, "topic levels without + # or blanks", "first level of all topics"),
+        Setting(
+            "sensors",
+            topic_prefix,
+            "levels with / between them, without + # $ or blanks",
+            "first level of all topics",
+        ),
     ]
     timezone: Annotated[
         ZoneInfo,
@@ -121,6 +130,10 @@ class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
         """The account at the broker."""
         return self.mqtt_username
 
+    def __repr__(self) -> str:
+        values = (f"{field}={getattr(self, field)!r}" for field in self.__struct_fields__)
+        return without_password(f"{type(self).__name__}({', '.join(values)})")
+
     def faults(self) -> list[str]:
         """Return what is wrong between settings that are each right alone."""
         if (self.mqtt_tls_cert is None) != (self.mqtt_tls_key is None):
@@ -137,7 +150,7 @@ class NodeSettings(CommonSettings, frozen=True, kw_only=True):
         str,
         Setting(
             "",
-            lambda given: node_name(given or host_name()),
+            own_name_or_host,
             "1 to 64 of letters, digits, - and _, not 'bridge'",
             "the node's name; the host's unless set",
         ),
@@ -243,20 +256,24 @@ def described(kind: type[CommonSettings]) -> dict[str, Setting[Any]]:
 def read_environment(env_file: Path | None = None) -> dict[str, str]:
     """Return the environment's variables over those of the env file (.env in this folder unless given).
 
+    The values of the file are taken as they are written: a ``$`` in a password is a dollar sign.
+
     Raises:
-        SettingsError: the file was given and cannot be read.
+        SettingsError: the file was given and cannot be read, or has lines that are not ``NAME=value``.
     """
     source = env_file or Path(".env")
-    variables: dict[str, str] = {}
-    if env_file is not None or source.is_file():
-        try:
-            with source.open(encoding="utf-8-sig") as stream:
-                found = dotenv_values(stream=stream)
-        except (OSError, UnicodeDecodeError) as exc:
-            raise SettingsError([f"--env-file: cannot read {str(source)!r}: {exc}"]) from exc
-        variables.update({key: value for key, value in found.items() if value is not None})
-    variables.update(os.environ)
-    return variables
+    if env_file is None and not source.is_file():
+        return dict(os.environ)
+    try:
+        with source.open(encoding="utf-8-sig") as stream:
+            lines = list(parse_stream(stream))
+    except (OSError, UnicodeDecodeError) as exc:
+        raise SettingsError([f"--env-file: cannot read {str(source)!r} ({exc}); allowed is a UTF-8 file"]) from exc
+    unreadable = [line for line in lines if line.error or (line.key and line.value is None)]
+    if unreadable:
+        numbers = ", ".join(str(line.original.line) for line in unreadable)
+        raise SettingsError([f"{source}: line {numbers} cannot be understood; allowed are lines NAME=value"])
+    return {line.key: line.value or "" for line in lines if line.key} | dict(os.environ)
 
 
 def load(kind: type[Settings], variables: Mapping[str, str]) -> Settings:
@@ -268,31 +285,48 @@ def load(kind: type[Settings], variables: Mapping[str, str]) -> Settings:
     faults: list[str] = []
     values: dict[str, Any] = {}
     for variable, setting in described(kind).items():
-        given_as = next((key for key in (variable, *setting.aliases) if variables.get(key, "").strip()), variable)
-        given = variables.get(given_as, "").strip()
-        secret = "Secret" in str(get_type_hints(kind)[variable.lower()])
-        if secret and variables.get(f"{variable}_FILE", "").strip():
-            given_as = f"{variable}_FILE"
-            source = variables[given_as].strip()
-            try:
-                given = Path(source).read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeDecodeError) as exc:
-                faults.append(f"{given_as}: cannot read {source!r} ({exc}); allowed is a readable UTF-8 file")
-                continue
         try:
-            empty = setting.empty_means_none and variable in variables
-            values[variable.lower()] = setting.parse(given if given or empty else setting.default)
-        except (ValueError, OSError) as exc:
-            shown = "***" if secret else repr(given or setting.default)
-            reason = (
-                f" ({exc})"
-                if str(exc) and "could not convert" not in str(exc) and "invalid literal" not in str(exc)
-                else ""
-            )
-            faults.append(f"{given_as}: {shown} was given{reason}; allowed is {setting.allowed}")
+            values[variable.lower()] = _value(variable, setting, variables)
+        except SettingsError as exc:
+            faults += exc.faults
     if not faults:
         settings = kind(**values)
         faults = settings.faults()
         if not faults:
             return settings
     raise SettingsError(faults)
+
+
+def _value(variable: str, setting: Setting[T], variables: Mapping[str, str]) -> T:
+    """Return one setting's value; raises SettingsError with its fault."""
+    name, given = _given(variable, setting, variables)
+    explicitly_none = setting.empty_means_none and variable in variables
+    try:
+        return setting.parse(given if given or explicitly_none else setting.default)
+    except (ValueError, OSError) as exc:
+        shown = "***" if setting.secret else without_password(repr(given))
+        reason = f" ({exc})" if str(exc) else ""
+        raise SettingsError([f"{name}: {shown} was given{reason}; allowed is {setting.allowed}"]) from None
+
+
+def _given(variable: str, setting: Setting[T], variables: Mapping[str, str]) -> tuple[str, str]:
+    """Return the name under which a setting was given, and its text, empty when it was not."""
+    names = [variable, *setting.aliases, *([f"{variable}_FILE"] if setting.secret else [])]
+    given = {name: variables[name].strip() for name in names if variables.get(name, "").strip()}
+    if len(set(given.values())) > 1:
+        raise SettingsError([f"{', '.join(given)}: these set one thing differently; allowed is one of them"])
+    name, text = next(iter(given.items()), (variable, ""))
+    if setting.secret and name == f"{variable}_FILE":
+        return name, _secret_in(name, text)
+    return name, text
+
+
+def _secret_in(name: str, source: str) -> str:
+    try:
+        found = path(source).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as exc:
+        reason = "not UTF-8" if isinstance(exc, UnicodeDecodeError) else str(exc)
+        raise SettingsError([f"{name}: {source!r} was given ({reason}); allowed is a readable UTF-8 file"]) from None
+    if not found:
+        raise SettingsError([f"{name}: {source!r} was given, and is empty; allowed is a file with the secret in it"])
+    return found
