@@ -1,0 +1,41 @@
+# What people type here: `make demo`, `make test`. Everything is installed into .venv, nothing into the system,
+# but for mosquitto (tests only, where it is missing and this runs as root).
+
+VENV := .venv/bin
+PYTHONS := python3.13 python3.12 python3.11 python3.14 python3
+
+.PHONY: help demo test lint format clean mosquitto
+
+help: ## show this
+	@sed -n 's/^\([a-z]*\):[^#]*## /make \1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
+
+demo: .venv/demo ## watch readings travel, broker to archive; ends on Ctrl-C, or after SECONDS=60
+	@$(VENV)/python examples/demo.py $(if $(SECONDS),--seconds $(SECONDS)) $(DEMO)
+
+test: .venv/dev mosquitto lint ## check style and types, then run all tests
+	@$(VENV)/python -m pytest
+
+lint: .venv/dev ## check style and types
+	@$(VENV)/ruff check .
+	@$(VENV)/ruff format --check .
+	@$(VENV)/mypy
+
+format: .venv/dev ## bring the sources into their style
+	@$(VENV)/ruff check --fix-only --quiet .
+	@$(VENV)/ruff format .
+
+clean: ## remove .venv, caches and what the demo left
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info build dist data/demo
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One environment; a stamp for each extra, so that nothing is installed again until pyproject.toml changes.
+.venv/demo .venv/dev: .venv/%: pyproject.toml | $(VENV)/python
+	@echo "Installing into .venv (once; a few minutes on a Raspberry Pi) ..."
+	@$(VENV)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@
+
+$(VENV)/python:
+	@python=$$(.ci/find-python $(PYTHONS)) && "$$python" -m venv .venv
+
+mosquitto:
+	@PATH="$$PATH:/usr/sbin:/usr/local/sbin"; command -v mosquitto > /dev/null || .ci/install-mosquitto
