@@ -16,6 +16,7 @@ from bridge.store import schema
 from bridge.store.counters import count
 from bridge.store.database import Store, now_ms
 from bridge.store.schema import Forward, LetterState
+from mqtt_client.reading import format_time, from_ms, reading_id
 
 STRANGERS_KEPT = 1000
 """Letters without identity that are kept; the rest is counted as ``dead_letters_discarded``."""
@@ -39,6 +40,31 @@ class DeadLetter:
     status: int | None
     body: str | None
 
+    @property
+    def identity(self) -> str | None:
+        """The reading's id, where one could be read."""
+        if self.node is None or self.epoch is None or self.seq is None:
+            return None
+        return reading_id(self.node, self.epoch, self.seq)
+
+    def __str__(self) -> str:
+        """One line for a list."""
+        what = self.identity or self.topic or "-"
+        return f"{self.id}  {format_time(from_ms(self.at_ms))}  {what}  {self.reason}"
+
+    def as_json(self) -> dict[str, object]:
+        """The whole letter for programs and for ``show``; payload bytes that are no UTF-8 appear escaped."""
+        return {
+            "id": self.id,
+            "time": format_time(from_ms(self.at_ms)),
+            "reading": self.identity,
+            "reason": self.reason,
+            "status": self.status,
+            "body": self.body,
+            "topic": self.topic,
+            "payload": self.payload.decode("utf-8", "backslashreplace"),
+        }
+
 
 _COLUMNS = [
     schema.dead_letters.c[name]
@@ -57,9 +83,7 @@ def put(
     node, epoch, seq = identity or (None, None, None)
     if identity is None:
         table = schema.dead_letters
-        kept = connection.scalar(
-            select(func.count()).where(table.c.state == LetterState.OPEN, table.c.seq.is_(None))
-        )
+        kept = connection.scalar(select(func.count()).where(table.c.state == LetterState.OPEN, table.c.seq.is_(None)))
         if kept is not None and kept >= STRANGERS_KEPT:
             count(connection, "dead_letters_discarded", 1)
             return
@@ -109,8 +133,8 @@ def drop(store: Store, letter_ids: Sequence[int]) -> int:
     return _settle(store, letter_ids, LetterState.DROPPED, Forward.DROPPED)
 
 
-def resend(store: Store, letter_ids: Sequence[int]) -> int:
-    """Send readings that the server refused once more; return how many were open."""
+def retried(store: Store, letter_ids: Sequence[int]) -> int:
+    """Close letters that were taken in again, and send readings that the server refused once more."""
     return _settle(store, letter_ids, LetterState.RETRIED, Forward.PENDING)
 
 

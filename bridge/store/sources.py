@@ -120,16 +120,33 @@ class Source:
             assert made.inserted_primary_key is not None
             return cls(made.inserted_primary_key[0], node_id, node, epoch, None)
         source = cls(row.id, node_id, node, epoch, row.start)
-        source.read_ranges(connection)
+        table = schema.ranges
+        for kind, first, last in connection.execute(
+            select(table.c.kind, table.c.first, table.c.last).where(table.c.source_id == source.id)
+        ):
+            source.restore(kind, first, last)
         return source
 
-    def read_ranges(self, connection: Connection) -> None:
-        """Read both interval sets."""
-        table = schema.ranges
-        rows = connection.execute(select(table.c.kind, table.c.first, table.c.last).where(table.c.source_id == self.id))
-        for kind, first, last in rows:
-            (self.committed if kind == RangeKind.COMMITTED else self.lost).add(first, last)
-        self.saved()
+    def restore(self, kind: int, first: int, last: int) -> None:
+        """Take in a range as the database has it."""
+        (self.committed if kind == RangeKind.COMMITTED else self.lost).add(first, last)
+        self._saved[RangeKind(kind)][first] = last
+
+
+def load_all(connection: Connection) -> list[Source]:
+    """Read all sources, in the order in which this store met them."""
+    table, nodes, ranges = schema.sources, schema.nodes, schema.ranges
+    rows = connection.execute(
+        select(table.c.id, table.c.node_id, nodes.c.name, table.c.epoch, table.c.start)
+        .join_from(table, nodes)
+        .order_by(table.c.id)
+    )
+    found = {row.id: Source(row.id, row.node_id, row.name, row.epoch, row.start) for row in rows}
+    for source_id, kind, first, last in connection.execute(
+        select(ranges.c.source_id, ranges.c.kind, ranges.c.first, ranges.c.last)
+    ):
+        found[source_id].restore(kind, first, last)
+    return list(found.values())
 
 
 def save(connection: Connection, sources: Iterable[Source]) -> None:

@@ -1,0 +1,232 @@
+"""``mqtt-bridge``: the commands of the server side. Exit status 0 done, 1 failed, 2 usage or settings."""
+
+import json
+import sys
+import threading
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Concatenate, ParamSpec
+
+import click
+
+from bridge import dead_letters
+from bridge.dead_letters import DeadLetter
+from bridge.errors import ForeignBridge
+from bridge.settings import BridgeSettings
+from bridge.store.database import Store, open_store
+from mqtt_client import logs
+from mqtt_client.errors import SensorBridgeError, SettingsError
+from mqtt_client.settings import load, read_environment
+from mqtt_client.version import own_version
+
+P = ParamSpec("P")
+FAILED = 1
+USAGE_OR_SETTINGS = 2
+JOBS = ("ingest", "forward", "archive")
+
+
+def with_settings(command: Callable[Concatenate[BridgeSettings, P], None]) -> Callable[P, None]:
+    """Give a command ``--env-file`` and its settings; our errors become one line and an exit status."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        env_file: Path | None = click.get_current_context().obj
+        try:
+            settings = load(BridgeSettings, read_environment(env_file))
+            logs.set_up(settings.log_level, settings.log_format)
+            command(settings, *args, **kwargs)
+        except (SettingsError, ForeignBridge) as exc:
+            for line in str(exc).splitlines():
+                click.echo(f"mqtt-bridge: {logs.escape(line)}", err=True)
+            sys.exit(USAGE_OR_SETTINGS)
+        except SensorBridgeError as exc:
+            click.echo(f"mqtt-bridge: {logs.escape(str(exc))}", err=True)
+            sys.exit(FAILED)
+
+    return click.option(
+        "--env-file",
+        type=click.Path(path_type=Path),
+        expose_value=False,
+        callback=_note_env_file,
+        help="Read settings from this file instead of .env; variables of the environment win.",
+    )(run)
+
+
+def _note_env_file(context: click.Context, _parameter: click.Parameter, value: Path | None) -> None:
+    context.obj = value
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(own_version(), prog_name="mqtt-bridge")
+def main() -> None:
+    """Carry sensor readings from the MQTT broker to your server, to CSV and Excel archives and to plots."""
+
+
+@main.command()
+@click.option("--only", type=click.Choice(JOBS), help="Run this one job in this process.")
+@click.option("--lifeline", is_flag=True, hidden=True)
+@with_settings
+def run(settings: BridgeSettings, only: str | None, lifeline: bool) -> None:
+    """Run the bridge until it is told to stop (SIGTERM or Ctrl-C)."""
+    from bridge.service import hold_lifeline, run_service, stop_at_signals
+
+    stop = stop_at_signals()
+    if only is None:
+        open_store(settings.store_url).close()
+        jobs = [job for job in JOBS if job != "forward" or settings.server_url]
+        sys.exit(run_service(settings, jobs, _arguments(), stop))
+    if lifeline:
+        hold_lifeline(stop)
+    _run_job(settings, only, stop)
+
+
+def _arguments() -> list[str]:
+    env_file = click.get_current_context().obj
+    return ["--env-file", str(env_file)] if env_file else []
+
+
+def _run_job(settings: BridgeSettings, name: str, stop: threading.Event) -> None:
+    from bridge.store import locks
+
+    with locks.held(settings.store_url, name):
+        store = open_store(settings.store_url)
+        try:
+            _job(name)(settings, store, stop)
+        finally:
+            store.close()
+
+
+def _job(name: str) -> Callable[[BridgeSettings, Store, threading.Event], None]:
+    """Import a job where it runs: ingest never loads pandas, matplotlib or requests."""
+    if name == "ingest":
+        from bridge.ingest import run_ingest
+
+        return run_ingest
+    if name == "forward":
+        from bridge.forwarder import run_forwarder
+
+        return run_forwarder
+    from bridge.schedule import run_schedule
+
+    return run_schedule
+
+
+@main.command()
+@with_settings
+def check(settings: BridgeSettings) -> None:
+    """Tell every wrong setting, and whether store and folders can be used."""
+    store = open_store(settings.store_url)
+    click.echo(f"settings    right; time zone {settings.timezone.key}")
+    click.echo(f"store       {settings.store_url.rpartition('@')[2]}, id {store.id}")
+    store.close()
+    for variable, folder in (
+        ("ARCHIVE_DIRECTORY", settings.archive_directory),
+        ("BACKUP_DIRECTORY", settings.backup_directory),
+    ):
+        _check_folder(variable, folder)
+        click.echo(f"folder      {folder} can be written")
+    click.echo(f"server      {settings.server_url or 'none: archive only'}")
+    click.echo(
+        f"broker      {settings.mqtt_host}:{settings.broker_port}{' with TLS' if settings.mqtt_tls_ca else ''}"
+    )
+
+
+def _check_folder(variable: str, folder: Path) -> None:
+    probe = folder / ".mqtt-bridge-check"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as exc:
+        fault = f"{variable}: {str(folder)!r} cannot be written ({exc}); allowed is a writable folder"
+        raise SettingsError([fault]) from exc
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@with_settings
+def status(settings: BridgeSettings, as_json: bool) -> None:
+    """Tell how much waits where, what was lost, how each node is, and why nothing arrives."""
+    from bridge.status import read_status
+    from bridge.status_table import show
+
+    found = read_status(settings, open_store(settings.store_url, create=False))
+    if as_json:
+        click.echo(found.as_json())
+    else:
+        show(found)
+
+
+@main.command()
+@click.argument("reading_id", metavar="ID")
+@with_settings
+def trace(settings: BridgeSettings, reading_id: str) -> None:
+    """Tell one reading's way: taken, received, forwarded (tries, answers), archived where."""
+    from bridge.trace import trace as follow
+
+    for line in follow(open_store(settings.store_url, create=False), reading_id):
+        click.echo(logs.escape(line))
+
+
+@main.group("dead-letters")
+def dead_letters_group() -> None:
+    """Look at what can never go on by itself, and decide about it."""
+
+
+@dead_letters_group.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@with_settings
+def list_letters(settings: BridgeSettings, as_json: bool) -> None:
+    """List the dead letters, one a line."""
+    letters = dead_letters.pending(open_store(settings.store_url, create=False))
+    if as_json:
+        click.echo(json.dumps([letter.as_json() for letter in letters], ensure_ascii=False, indent=2))
+        return
+    for letter in letters:
+        click.echo(logs.escape(str(letter)))
+
+
+@dead_letters_group.command("show")
+@click.argument("letter_id", metavar="ID", type=int)
+@with_settings
+def show_letter(settings: BridgeSettings, letter_id: int) -> None:
+    """Show one dead letter whole: reason, answer of the server, payload."""
+    letter = dead_letters.find(open_store(settings.store_url, create=False), letter_id)
+    for key, value in letter.as_json().items():
+        if value is not None:
+            click.echo(f"{key:11} {logs.escape(str(value))}")
+
+
+@dead_letters_group.command("retry")
+@click.argument("letter_ids", metavar="[ID]...", type=int, nargs=-1)
+@click.option("--all", "every", is_flag=True, help="Retry every dead letter.")
+@with_settings
+def retry_letters(settings: BridgeSettings, letter_ids: tuple[int, ...], every: bool) -> None:
+    """Take dead letters in again: judge the payload anew, or send the reading to the server once more."""
+    from bridge.dead_letter_decisions import retry
+
+    store = open_store(settings.store_url, create=False)
+    refused = 0
+    for letter in _letters(store, letter_ids, every):
+        outcome = retry(settings, store, letter)
+        refused += not outcome.taken
+        click.echo(logs.escape(f"{letter.id} {outcome.text}"))
+    sys.exit(FAILED if refused else 0)
+
+
+@dead_letters_group.command("drop")
+@click.argument("letter_ids", metavar="[ID]...", type=int, nargs=-1)
+@click.option("--all", "every", is_flag=True, help="Drop every dead letter.")
+@with_settings
+def drop_letters(settings: BridgeSettings, letter_ids: tuple[int, ...], every: bool) -> None:
+    """Give dead letters up for ever."""
+    store = open_store(settings.store_url, create=False)
+    dropped = dead_letters.drop(store, [letter.id for letter in _letters(store, letter_ids, every)])
+    click.echo(f"dropped {dropped}")
+
+
+def _letters(store: Store, letter_ids: tuple[int, ...], every: bool) -> list[DeadLetter]:
+    if bool(letter_ids) == every:
+        raise click.UsageError("give the IDs of dead letters, or --all")
+    return dead_letters.pending(store) if every else [dead_letters.find(store, one) for one in letter_ids]

@@ -1,0 +1,251 @@
+"""Ingest: from the broker into the store. Commit, then acknowledge, then receipt.
+
+One thread owns the connection and the commit. It remembers nothing that is
+not in the store or unacknowledged at the broker; a kill at any point is
+followed by the same messages again, which the interval sets know as repeats.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Iterable
+
+from bridge.errors import ForeignBridge, StoreBusy
+from bridge.lookout import Bridges, look
+from bridge.settings import BridgeSettings
+from bridge.store.database import Store
+from bridge.store.intake import Intake, Message
+from bridge.store.jobs import report
+from bridge.store.sources import Source
+from bridge.store.waiting import bridge_health
+from bridge.subscription import GROUP_SESSION_EXPIRY_S, SESSION_EXPIRY_S, Received, Subscription
+from mqtt_client import messages
+from mqtt_client.errors import StorageFull
+from mqtt_client.topics import RESERVED_NODE, Topics
+from mqtt_client.version import own_version
+
+log = logging.getLogger("ingest")
+
+TURN_S = 0.25
+RECEIPT_INTERVAL_S = 1.0
+HEALTH_INTERVAL_S = 60.0
+REPORT_INTERVAL_S = 5.0
+RETRY_COMMIT_S = 1.0
+
+
+def filters(topics: Topics, group: str | None) -> list[str]:
+    """Return what the bridge subscribes to; in a share group the readings are shared, the states are not."""
+    shared = f"$share/{group}/" if group else ""
+    return [
+        *(shared + one for one in (topics.reading("+", "+"), topics.backlog("+"), topics.lost("+"))),
+        topics.availability("+"),
+        topics.info("+"),
+        topics.health("+"),
+        topics.bridge_availability("+"),
+        topics.bridge_health("+"),
+    ]
+
+
+class Receipts:
+    """Receipts that are due: at most one a second for a node, and only the latest of an epoch."""
+
+    def __init__(self, store_id: str, topics: Topics) -> None:
+        self._store_id = store_id
+        self._topics = topics
+        self._due: dict[Source, None] = {}
+        self._current: dict[str, Source] = {}
+        self._sent_at: dict[Source, float] = {}
+
+    def note(self, sources: Iterable[Source]) -> None:
+        """Take in sources that have changed, or of which a repeat came."""
+        for source in sources:
+            self._due[source] = None
+            known = self._current.get(source.node)
+            if known is None or source.id >= known.id:
+                self._current[source.node] = source
+
+    def forget(self) -> None:
+        """Forget all: the next connection begins with every source again."""
+        self._due.clear()
+        self._current.clear()
+        self._sent_at.clear()
+
+    def send(self, subscription: Subscription, now: float) -> None:
+        """Publish what is due; receipts of a node's older epochs are not retained."""
+        for source in list(self._due):
+            if now - self._sent_at.get(source, -RECEIPT_INTERVAL_S) < RECEIPT_INTERVAL_S:
+                continue
+            del self._due[source]
+            self._sent_at[source] = now
+            subscription.publish(
+                self._topics.receipt(source.node),
+                messages.encode(source.receipt(self._store_id)),
+                retain=self._current.get(source.node) is source,
+            )
+
+
+class Ingest:
+    """The job as a whole; :func:`run_ingest` runs it until it is told to stop."""
+
+    def __init__(self, settings: BridgeSettings, store: Store) -> None:
+        self._settings = settings
+        self._store = store
+        self._topics = Topics(settings.mqtt_topic_prefix)
+        self._intake = Intake(store, self._topics)
+        self._receipts = Receipts(store.id, self._topics)
+        self._bridges = Bridges(store.id, settings.bridge_share_group)
+        self._availability = self._topics.bridge_availability(settings.bridge_id)
+        self._subscription = Subscription(
+            settings,
+            f"mqtt-bridge-{settings.bridge_id}",
+            filters(self._topics, settings.bridge_share_group),
+            (self._availability, messages.OFFLINE),
+            session_expiry_s=GROUP_SESSION_EXPIRY_S if settings.bridge_share_group else SESSION_EXPIRY_S,
+        )
+        self._unsaved: list[Received] = []
+        self._trouble = ""
+        self._retry_at = 0.0
+        self._announced = -1
+        self._health_at = 0.0
+        self._report_at = 0.0
+        self._reported: tuple[bool, str] | None = None
+
+    def run(self, stop: threading.Event) -> None:
+        """Receive until told to stop.
+
+        Raises:
+            ForeignBridge: another store's bridge is online on this broker, or another client takes our session.
+        """
+        try:
+            self._look_first(stop)
+            while not stop.is_set():
+                self._turn()
+        finally:
+            self._subscription.close((self._availability, messages.OFFLINE))
+            self._report(time.monotonic(), state="stopped", reason="stopped")
+
+    def _look_first(self, stop: threading.Event) -> None:
+        wait_s = 0.5
+        while not stop.is_set():
+            found = look(self._settings, self._topics, self._bridges)
+            if found is not None:
+                self._bridges.check()
+                self._compare_receipts(found.receipts)
+                return
+            self._report(time.monotonic(), state="waiting", reason=self._unreachable)
+            stop.wait(wait_s)
+            wait_s = min(10.0, wait_s * 2)
+
+    @property
+    def _unreachable(self) -> str:
+        where = f"{self._settings.mqtt_host}:{self._settings.broker_port}"
+        return f"the broker at {where} does not answer, or refuses this account"
+
+    def _compare_receipts(self, receipts: dict[str, messages.Receipt]) -> None:
+        """Tell where nodes were once receipted for more than this store holds: it is an older copy of itself."""
+        through = {(source.node, source.epoch): source.through for source in self._intake.every_source()}
+        behind = [
+            node
+            for node, receipt in receipts.items()
+            if receipt.store == self._store.id and receipt.through > through.get((node, receipt.epoch), 0)
+        ]
+        if behind:
+            log.error(
+                "the store went back in time (a restored copy?): %d nodes were receipted for more than it holds, "
+                "%s among them; what the nodes still have comes again, the rest will be told as lost",
+                len(behind),
+                behind[0],
+            )
+
+    def _turn(self) -> None:
+        subscription = self._subscription
+        self._unsaved += subscription.receive(TURN_S if not self._unsaved else 0.05)
+        now = time.monotonic()
+        if subscription.taken_over:
+            raise ForeignBridge(
+                f"another client keeps taking over the session of BRIDGE_ID {self._settings.bridge_id!r}; "
+                "two bridges on one broker need two names"
+            )
+        if subscription.ready and self._announced != subscription.generation and not self._trouble:
+            self._announce()
+        if self._unsaved and now >= self._retry_at:
+            self._commit(now)
+        self._receipts.send(subscription, now)
+        if subscription.ready and now - self._health_at >= HEALTH_INTERVAL_S:
+            self._health_at = now
+            self._publish_health()
+        self._report(now)
+
+    def _announce(self) -> None:
+        """On each connection: who we are, that we are here, and every receipt again."""
+        self._announced = self._subscription.generation
+        self._publish_health()
+        self._subscription.publish(self._availability, messages.ONLINE, retain=True)
+        self._receipts.forget()
+        self._receipts.note(self._intake.every_source())
+
+    def _commit(self, now: float) -> None:
+        burst = self._unsaved
+        try:
+            touched = self._intake.put(self._readings(burst))
+        except (StorageFull, StoreBusy) as exc:
+            if not self._trouble:
+                log.error("%s; nothing is acknowledged until there is room", exc)
+            self._trouble = str(exc)
+            self._retry_at = now + RETRY_COMMIT_S
+            self._announced = -1  # the sources are read again, so their receipts are due again
+            self._receipts.forget()
+            return
+        if self._trouble:
+            log.info("the store takes readings again")
+            self._trouble = ""
+        self._unsaved = []
+        self._subscription.acknowledge(burst)
+        self._receipts.note(touched)
+
+    def _readings(self, burst: list[Received]) -> list[Message]:
+        """Return what belongs into the store; what bridges say of themselves is judged at once."""
+        found: list[Message] = []
+        for received in burst:
+            levels = (
+                self._topics.levels(received.topic) if received.topic.endswith(("availability", "health")) else None
+            )
+            if levels and levels[0] == RESERVED_NODE and len(levels) == 3:
+                self._bridges.note(levels, received.payload)
+                self._bridges.check()
+            else:
+                found.append(Message(received.topic, received.payload))
+        return found
+
+    def _publish_health(self) -> None:
+        health = bridge_health(self._store, self._settings.bridge_share_group, own_version())
+        topic = self._topics.bridge_health(self._settings.bridge_id)
+        self._subscription.publish(topic, messages.encode(health), retain=True)
+
+    def _report(self, now: float, *, state: str = "", reason: str = "") -> None:
+        """Write the job's state at each change and every few seconds."""
+        ready = self._subscription.ready and not self._trouble
+        reason = reason or self._trouble or self._subscription.reason
+        if (ready, reason) == self._reported and now - self._report_at < REPORT_INTERVAL_S:
+            return
+        self._reported = (ready, reason)
+        self._report_at = now
+        try:
+            report(
+                self._store,
+                "ingest",
+                {
+                    "state": state or ("ok" if ready else "full" if self._trouble else "waiting"),
+                    "reason": reason,
+                    "broker": f"{self._settings.mqtt_host}:{self._settings.broker_port}",
+                    "received": self._intake.received,
+                    "repeats": self._intake.repeats,
+                },
+            )
+        except (StorageFull, StoreBusy) as exc:
+            log.debug("cannot report: %s", exc)
+
+
+def run_ingest(settings: BridgeSettings, store: Store, stop: threading.Event) -> None:
+    """Receive, commit, acknowledge and receipt until told to stop; see :class:`Ingest`."""
+    Ingest(settings, store).run(stop)

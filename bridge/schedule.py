@@ -1,0 +1,100 @@
+"""When archives are made and the folder is tidied: on fixed intervals that outlive a restart.
+
+The time of the last run of each is kept in the store, so a bridge that is
+restarted every half hour still archives every hour. A run that fails is told
+and tried again at its next turn; nothing is lost by it.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import delete, insert, select
+
+from bridge.settings import BridgeSettings
+from bridge.store import schema
+from bridge.store.database import Store, now_ms
+from bridge.store.jobs import report
+from mqtt_client.errors import PersonNeeded, TryLater
+
+log = logging.getLogger("archive")
+
+RETRY_S = 60.0
+
+
+@dataclass
+class Task:
+    """One thing to do each interval_s; its last run is ``meta`` row ``last_<name>_ms``."""
+
+    name: str
+    interval_s: float
+    do: Callable[[], object]
+    last_ms: int = 0
+    retry_ms: int = 0
+
+    def due_ms(self) -> int:
+        """When it runs next; a last run in the future (the clock was set back) counts as now."""
+        return max(min(self.last_ms, now_ms()) + int(self.interval_s * 1000), self.retry_ms)
+
+
+def run_schedule(settings: BridgeSettings, store: Store, stop: threading.Event) -> None:
+    """Archive each ARCHIVE_INTERVAL and clean up each CLEANUP_INTERVAL until told to stop."""
+
+    def make_archive() -> object:
+        from bridge.archiver import archive  # heavy, and needed only when a run is due
+
+        return archive(settings, store, stop=stop)
+
+    def clean_up() -> object:
+        from bridge.cleanup import cleanup  # heavy, and needed only when a run is due
+
+        return cleanup(settings, store)
+
+    tasks = [
+        Task("archive", settings.archive_interval, make_archive),
+        Task("cleanup", settings.cleanup_interval, clean_up),
+    ]
+    for task in tasks:
+        task.last_ms = _last_run(store, task.name)
+    trouble = ""
+    while not stop.is_set():
+        task = min(tasks, key=Task.due_ms)
+        wait_s = (task.due_ms() - now_ms()) / 1000
+        if wait_s > 0:
+            stop.wait(min(wait_s, 1.0))
+            continue
+        trouble = _run(store, task)
+    report(store, "archive", {"state": "stopped", "reason": trouble})
+
+
+def _run(store: Store, task: Task) -> str:
+    """Run a task; return what went wrong, nothing where all is well."""
+    started_ms = now_ms()
+    try:
+        task.do()
+        _note_run(store, task.name, started_ms)
+    except (TryLater, PersonNeeded, OSError) as exc:
+        log.error("%s failed and is tried again in %.0f s; nothing is lost: %s", task.name, RETRY_S, exc)
+        task.retry_ms = now_ms() + int(min(RETRY_S, task.interval_s) * 1000)
+        return f"{task.name} failed: {exc}"
+    task.last_ms = started_ms
+    return ""
+
+
+def _last_run(store: Store, name: str) -> int:
+    """Return when a task last ran; the first interval of a new store begins now."""
+    table = schema.meta
+    with store.read() as connection:
+        known = connection.scalar(select(table.c.value).where(table.c.key == f"last_{name}_ms"))
+    if known is not None:
+        return int(known)
+    _note_run(store, name, now_ms())
+    return now_ms()
+
+
+def _note_run(store: Store, name: str, at_ms: int) -> None:
+    table = schema.meta
+    with store.write() as connection:
+        connection.execute(delete(table).where(table.c.key == f"last_{name}_ms"))
+        connection.execute(insert(table).values(key=f"last_{name}_ms", value=str(at_ms)))

@@ -1,0 +1,145 @@
+"""The service: each job in a process of its own, started, watched, and ended together.
+
+A job that dies is started again with a growing delay; one that says that a
+person is needed ends them all. Jobs hold the read end of a pipe: when the
+service itself is killed they read its end, and stop in order.
+"""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+from bridge.settings import BridgeSettings
+from bridge.store import locks
+
+log = logging.getLogger("service")
+
+END_WITHIN_S = 4.5
+LOCKS_WITHIN_S = 6.0
+STEADY_S = 60.0
+DELAY_MAX_S = 30.0
+USAGE_OR_SETTINGS = 2
+
+
+class Job:
+    """One job's process."""
+
+    def __init__(self, name: str, command: Sequence[str], lifeline: int) -> None:
+        self.name = name
+        self._command = list(command)
+        self._lifeline = lifeline
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started_at = 0.0
+        self._delay_s = 0.5
+        self._start_at = 0.0
+
+    def tend(self, now: float) -> int | None:
+        """Start the process where it is due; return its exit status in the turn in which it has ended."""
+        if self._process is None:
+            if now >= self._start_at:
+                self._process = subprocess.Popen(self._command, stdin=self._lifeline)  # noqa: S603  # our own command
+                self._started_at = now
+            return None
+        status = self._process.poll()
+        if status is None:
+            return None
+        self._process = None
+        self._delay_s = 0.5 if now - self._started_at > STEADY_S else min(DELAY_MAX_S, self._delay_s * 2)
+        self._start_at = now + self._delay_s
+        return status
+
+    def end(self) -> None:
+        """Ask the process to end."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+
+    def wait(self, deadline: float) -> None:
+        """Wait for the process to end; at the deadline it is killed, and the next start finds all as it was."""
+        if self._process is None:
+            return
+        try:
+            self._process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            log.warning("%s did not end in time and is killed; nothing is lost by it", self.name)
+            self._process.kill()
+            self._process.wait()
+
+
+def run_service(
+    settings: BridgeSettings, jobs: Sequence[str], arguments: Sequence[str], stop: threading.Event
+) -> int:
+    """Run these jobs until told to stop; return the exit status.
+
+    Args:
+        settings: the bridge's.
+        jobs: names as ``run --only`` takes them.
+        arguments: options to hand on, such as ``--env-file``.
+        stop: set to end.
+
+    Raises:
+        LockHeld: another service does one of these jobs already.
+    """
+    _wait_for_locks(settings, jobs)
+    read_end, write_end = os.pipe()
+    children = [
+        Job(name, [sys.executable, "-m", "bridge", "run", "--only", name, "--lifeline", *arguments], read_end)
+        for name in jobs
+    ]
+    log.info("running %s", ", ".join(jobs))
+    status = 0
+    try:
+        while not stop.is_set() and status == 0:
+            now = time.monotonic()
+            for job in children:
+                ended = job.tend(now)
+                if ended == USAGE_OR_SETTINGS:
+                    status = ended
+                elif ended is not None:
+                    log.error("%s ended with %s; starting it again", job.name, _status_text(ended))
+            stop.wait(0.1)
+    finally:
+        deadline = time.monotonic() + END_WITHIN_S
+        for job in children:
+            job.end()
+        for job in children:
+            job.wait(deadline)
+        os.close(write_end)
+        os.close(read_end)
+    return status
+
+
+def stop_at_signals() -> threading.Event:
+    """Return an event that SIGTERM and SIGINT set."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def hold_lifeline(stop: threading.Event) -> None:
+    """Set stop when the service that started this process is gone (standard input is the pipe it holds)."""
+
+    def watch() -> None:
+        while os.read(0, 1):
+            pass
+        stop.set()
+
+    threading.Thread(target=watch, name="lifeline", daemon=True).start()
+
+
+def _wait_for_locks(settings: BridgeSettings, jobs: Sequence[str]) -> None:
+    """Give the jobs of a service that was just killed the time to stop."""
+    deadline = time.monotonic() + LOCKS_WITHIN_S
+    for name in jobs:
+        while not locks.is_free(settings.store_url, name) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        locks.take(settings.store_url, name).release()
+
+
+def _status_text(status: int) -> str:
+    return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
