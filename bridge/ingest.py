@@ -179,6 +179,7 @@ class Ingest:
     def _announce(self) -> None:
         """On each connection: who we are, that we are here, and every receipt again."""
         self._announced = self._subscription.generation
+        self._health_at = time.monotonic()
         self._publish_health()
         self._subscription.publish(self._availability, messages.ONLINE, retain=True)
         self._receipts.forget()
