@@ -1,0 +1,36 @@
+"""The archive lock: one process at a time makes archives, moves them or draws them.
+
+It is held for one run of the job only, so that ``archive``, ``plot`` and
+``cleanup`` by hand beside the service wait their turn. A killed holder lets go.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bridge.settings import BridgeSettings
+from bridge.store import locks, shelf
+from mqtt_client.errors import LockHeld
+
+LOOK_AGAIN_S = 0.1
+
+
+@contextmanager
+def archive_lock(settings: BridgeSettings, stop: threading.Event | None = None) -> Iterator[None]:
+    """Hold the lock for a block; wait for it as long as another has it.
+
+    Raises:
+        Abandoned: told to stop while waiting.
+    """
+    waiting = threading.Event() if stop is None else stop
+    while True:
+        shelf.check(stop)
+        try:
+            lock = locks.take(settings.store_url, "archive")
+            break
+        except LockHeld:
+            waiting.wait(LOOK_AGAIN_S)
+    try:
+        yield
+    finally:
+        lock.release()
