@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Row, TextClause, text
+from sqlalchemy import Connection, TextClause, text
 
 from bridge.store.database import Store, now_ms
 from bridge.store.schema import CLOCKS, Forward, LetterState
@@ -147,8 +147,7 @@ def claim(connection: Connection, nodes: Iterable[int], limit: int, skip: int = 
         skip: pass over so many of each node's first readings.
     """
     parameters = {"numbers": json.dumps(list(nodes)), "limit": limit, "skip": skip}
-    rows = connection.execute(_PENDING, parameters).all()
-    readings = [_outgoing(row) for row in rows]
+    readings = [OutgoingReading(*row) for row in connection.execute(_PENDING, parameters)]
     if readings:
         _run(connection, _CLAIM, [reading.id for reading in readings])
     return readings
@@ -222,10 +221,6 @@ def _letter(reading: OutgoingReading, outcome: Outcome, at_ms: int) -> dict[str,
         "status": outcome.status,
         "body": outcome.body,
     }
-
-
-def _outgoing(row: Row[tuple[object, ...]]) -> OutgoingReading:
-    return OutgoingReading(*row)  # type: ignore[call-arg]  # the columns of _PENDING, in the fields' order
 
 
 def _run(connection: Connection, statement: TextClause, ids: list[int], **parameters: int | None) -> None:

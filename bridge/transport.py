@@ -1,0 +1,211 @@
+"""HTTP to the user's server: one kept connection for each worker.
+
+requests reads the address and the environment (proxies, certificates) once;
+its adapter's urllib3 pool carries each POST, since a whole requests call costs
+four times as much. Redirects are never followed and nothing is retried here.
+A request ends at its deadline whatever the server does: :meth:`Connection.abort_overdue`
+shuts the socket under it from another thread, which also ends answers that trickle.
+Nothing is remembered; a kill leaves requests of unknown outcome.
+"""
+
+import http.client
+import ipaddress
+import socket
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import cast
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProxyError
+
+from bridge.answers import Answer
+from mqtt_client.errors import SettingsError
+from mqtt_client.setting_values import Secret
+
+LONGEST_BODY = 64 * 1024
+"""Bytes of an answer that are read at most."""
+_NOT_SENT = (NewConnectionError, ConnectTimeoutError, ProxyError)
+
+
+@dataclass(frozen=True)
+class Server:
+    """The user's server, as the settings give it."""
+
+    url: str
+    token: Secret | None
+    timeout_s: float
+
+    @property
+    def shown(self) -> str:
+        """The address without what may be secret in it."""
+        parts = urlsplit(self.url)
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+    def headers(self) -> dict[str, str]:
+        """Return what every request says.
+
+        Raises:
+            SettingsError: the token cannot be a header.
+        """
+        headers = {
+            "Content-Type": "application/json",
+            "Accept": "application/json, */*;q=0.5",
+            "Accept-Encoding": "identity",
+            "User-Agent": "mqtt-sensor-bridge",
+        }
+        parts = urlsplit(self.url)
+        if self.token is not None:
+            token = self.token.reveal()
+            if not (token.isascii() and token.isprintable()):
+                raise SettingsError(["SERVER_TOKEN: *** was given; allowed are printable ASCII signs"])
+            headers["Authorization"] = f"Bearer {token}"
+        elif parts.username:
+            account = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            headers.update(urllib3.make_headers(basic_auth=account))
+        return headers
+
+
+class Connection:
+    """A kept connection to the server, for one thread; the two aborts are for other threads."""
+
+    def __init__(self, server: Server) -> None:
+        """Prepare without connecting.
+
+        Raises:
+            SettingsError: SERVER_URL or SERVER_TOKEN cannot be used.
+        """
+        self._server = server
+        self._headers = server.headers()
+        self._timeout = urllib3.Timeout(total=server.timeout_s)
+        self._pool, self._target = _pool(server.url)
+        self._latest: urllib3.connection.HTTPConnection | None = None
+        self._watch()
+        self._deadline: float | None = None
+        self._guard = threading.Lock()
+
+    def post(self, body: str, key: str | None) -> Answer:
+        """Post a body under this idempotency key and return what came back; a failing network is an answer too."""
+        headers = self._headers if key is None else {**self._headers, "Idempotency-Key": f'"{key}"'}
+        with self._guard:
+            self._deadline = time.monotonic() + self._server.timeout_s
+        try:
+            response = self._pool.urlopen(
+                "POST",
+                self._target,
+                body=body.encode(),
+                headers=headers,
+                retries=False,
+                redirect=False,
+                assert_same_host=False,
+                timeout=self._timeout,
+                preload_content=False,
+                decode_content=False,
+            )
+            return _answer(response)
+        except (HTTPError, OSError, http.client.HTTPException) as exc:
+            return self._no_answer(exc)
+        finally:
+            with self._guard:
+                self._deadline = None
+
+    def abort_overdue(self) -> None:
+        """Shut the request under way when its time is over; its thread then gets no answer."""
+        with self._guard:
+            if self._deadline is not None and time.monotonic() >= self._deadline:
+                self._shut()
+
+    def abort(self) -> None:
+        """Shut the request under way."""
+        with self._guard:
+            if self._deadline is not None:
+                self._shut()
+
+    def close(self) -> None:
+        """Close the kept connection."""
+        self._pool.close()
+
+    def _shut(self) -> None:
+        sock = self._latest.sock if self._latest is not None else None
+        if sock is not None:
+            with suppress(OSError):  # it may be closed already
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)  # also for TLS: no goodbye that could block
+
+    def _watch(self) -> None:
+        """Note each connection that the pool makes, so that its socket can be shut."""
+        make = self._pool.ConnectionCls
+
+        def make_and_note(*arguments: object, **keywords: object) -> object:
+            self._latest = make(*arguments, **keywords)  # type: ignore[arg-type, assignment]
+            return self._latest
+
+        self._pool.ConnectionCls = make_and_note  # type: ignore[assignment]
+
+    def _no_answer(self, exc: Exception) -> Answer:
+        late = self._deadline is not None and time.monotonic() >= self._deadline
+        sent = not isinstance(exc, _NOT_SENT) and not _is_untrusted(exc)
+        reason = f"no answer within {self._server.timeout_s:g} s" if late and sent else _reason(exc)
+        return Answer(trouble=reason, sent=sent)
+
+
+def _pool(url: str) -> tuple[urllib3.HTTPConnectionPool, str]:
+    """Return a pool of one connection, and what to ask for in it."""
+    try:
+        request = requests.Request("POST", url).prepare()
+        with requests.Session() as session:
+            session.trust_env = not _is_loopback(url)  # a proxy of the environment never stands before this machine
+            found = session.merge_environment_settings(request.url or url, {}, False, None, None)
+        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=1, pool_block=True)
+        pool = adapter.get_connection_with_tls_context(request, found["verify"], proxies=found["proxies"])
+        return cast(urllib3.HTTPConnectionPool, pool), adapter.request_url(request, found["proxies"])
+    except (requests.RequestException, OSError, ValueError) as exc:
+        raise SettingsError(
+            [f"SERVER_URL: {url!r} was given ({exc}); allowed is an address that can be used"]
+        ) from exc
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _answer(response: urllib3.BaseHTTPResponse) -> Answer:
+    """Read an answer's body as far as it is looked at; a connection with more to read is not kept."""
+    parts: list[bytes] = []
+    left, complete = LONGEST_BODY, True
+    try:
+        while left > 0 and (part := response.read1(left)):
+            parts.append(part)
+            left -= len(part)
+        if left <= 0:
+            response.close()
+    except (HTTPError, OSError, http.client.HTTPException):
+        complete = False
+        response.close()
+    response.release_conn()
+    return Answer(
+        status=response.status,
+        body=b"".join(parts),
+        complete=complete,
+        retry_after=response.headers.get("Retry-After"),
+        location=response.headers.get("Location"),
+    )
+
+
+def _is_untrusted(exc: BaseException) -> bool:
+    return "CERTIFICATE_VERIFY_FAILED" in str(exc)
+
+
+def _reason(exc: BaseException) -> str:
+    """Return the innermost error in one line: what the network said, without the layers around it."""
+    while exc.__cause__ is not None or exc.__context__ is not None:
+        exc = exc.__cause__ or exc.__context__ or exc
+    text = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
+    return text if isinstance(exc, socket.gaierror) else text[:1].lower() + text[1:]
