@@ -9,8 +9,6 @@ not acknowledged comes again on the next connection: a kill loses nothing.
 import logging
 import random
 import selectors
-import socket
-import ssl
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -22,6 +20,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from bridge.buffered_socket import BufferedSocket
 from mqtt_client.broker import KEEPALIVE_S, connect_properties, new_client
 from mqtt_client.settings import CommonSettings
 
@@ -29,11 +28,14 @@ log = logging.getLogger("ingest")
 
 RECEIVE_MAXIMUM = 500
 """Messages that the broker may send unacknowledged (MQTT 5.0, section 3.1.2.11.3)."""
-BURST_BYTES = 512 * 1024
-"""A burst ends here, so that no commit takes long."""
+BURST_MESSAGES = 2000
+BURST_BYTES = 1024 * 1024
+"""A burst ends here, so that no commit takes long; brokers may send more than RECEIVE_MAXIMUM (mosquitto #2306)."""
 SESSION_EXPIRY_S = 60 * 24 * 3600
 GROUP_SESSION_EXPIRY_S = 60
 """In a share group: brokers keep a dead member's share for its session, and the nodes send it again."""
+PUBACK = b"\x40\x02%c%c"
+"""With reason code 0, which is left out (MQTT 5.0, section 3.4.2.1)."""
 PUBLISH_WINDOW = 100
 RECONNECT_MAX_S = 30.0
 TAKEN_OVER = 0x8E
@@ -51,6 +53,13 @@ class Received(NamedTuple):
     generation: int
 
 
+class BufferedClient(Client):
+    """paho's client over a :class:`BufferedSocket`."""
+
+    def _create_socket(self) -> BufferedSocket:  # type: ignore[override]  # as much of a socket as paho uses
+        return BufferedSocket(super()._create_socket())
+
+
 class Subscription:
     """One MQTT 5 session with a fixed client id, never begun clean."""
 
@@ -66,7 +75,7 @@ class Subscription:
         self._settings = settings
         self._filters = list(filters)
         self._session_expiry_s = session_expiry_s
-        self._client = client = new_client(settings, client_id, manual_ack=True)
+        self._client = client = new_client(settings, client_id, manual_ack=True, kind=BufferedClient)
         client.will_set(will[0], will[1], qos=1, retain=True)
         client.max_inflight_messages_set(PUBLISH_WINDOW)
         client.on_connect = self._on_connect
@@ -80,7 +89,7 @@ class Subscription:
         self._outgoing: deque[tuple[str, bytes, bool]] = deque()
         self._unconfirmed = 0
         self._generation = 0
-        self._registered: socket.socket | None = None
+        self._registered: BufferedSocket | None = None
         self._retry_at = 0.0
         self._failures = 0
         self._brief = 0
@@ -107,11 +116,12 @@ class Subscription:
         if not self._keep_connected(timeout_s):
             return []
         deadline = time.monotonic() + timeout_s
-        while len(self._burst) < RECEIVE_MAXIMUM and self._burst_bytes < BURST_BYTES:
-            wait_s = 0.0 if self._burst else max(0.0, deadline - time.monotonic())
-            if not self._turn(wait_s) and (self._burst or time.monotonic() >= deadline):
+        while True:
+            self._take()
+            if not self._check() or self._is_full():
                 break
-            if not self._check():
+            wait_s = 0.0 if self._burst else max(0.0, deadline - time.monotonic())
+            if not self._wait(wait_s) and (self._burst or time.monotonic() >= deadline):
                 break
         self._send_outgoing()
         burst, self._burst, self._burst_bytes = self._burst, [], 0
@@ -119,9 +129,17 @@ class Subscription:
 
     def acknowledge(self, burst: Iterable[Received]) -> None:
         """Acknowledge messages in the order of receipt; those of an earlier connection come again instead."""
-        for message in burst:
-            if message.qos and message.generation == self._generation and self._registered is not None:
-                self._client.ack(message.mid, message.qos)
+        connection = self._registered
+        if connection is None:
+            return
+        generation = self._generation
+        connection.send(
+            b"".join(
+                PUBACK % (mid >> 8, mid & 0xFF)
+                for _topic, _payload, qos, mid, received_in in burst
+                if qos and received_in == generation
+            )
+        )
 
     def publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
         """Publish with QoS 1 as soon as the window allows; what waits when the connection ends is dropped."""
@@ -144,23 +162,39 @@ class Subscription:
             self._unregister()
         self._selector.close()
 
-    def _turn(self, wait_s: float) -> bool:
-        """Wait for the socket and let paho read and write once; return whether there was anything to do."""
+    def _take(self) -> None:
+        """Take what is in the buffer: readings here, every other packet through paho."""
+        connection = self._registered
+        while connection is not None and not self._is_full():
+            generation = self._generation
+            for topic, payload, qos, mid in connection.publishes():
+                self._burst.append(Received(topic, payload, qos, mid, generation))
+                self._burst_bytes += len(payload)
+                if self._is_full():
+                    return
+            if not connection.has_packet and not connection.ended:
+                return
+            self._client.loop_read()
+            connection = self._registered if self._client.socket() is self._registered else None
+
+    def _is_full(self) -> bool:
+        return len(self._burst) >= BURST_MESSAGES or self._burst_bytes >= BURST_BYTES
+
+    def _wait(self, wait_s: float) -> bool:
+        """Wait for the socket, then read and write what it takes; return whether anything has arrived."""
         connection = self._registered
         assert connection is not None
-        if isinstance(connection, ssl.SSLSocket) and connection.pending():
-            self._client.loop_read()  # decrypted already, so the selector would not tell
+        if connection.fill():
             return True
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._client.want_write() else 0)
-        self._selector.modify(connection, wanted)
-        events = self._selector.select(wait_s)
-        if not events:
-            return False
-        if events[0][1] & selectors.EVENT_WRITE:
-            self._client.loop_write()
-        if events[0][1] & selectors.EVENT_READ:
-            self._client.loop_read()
-        return True
+        wants_write = connection.wants_write or self._client.want_write()
+        self._selector.modify(connection, selectors.EVENT_READ | (selectors.EVENT_WRITE if wants_write else 0))
+        for _key, events in self._selector.select(wait_s):
+            if events & selectors.EVENT_WRITE:
+                self._client.loop_write()
+                connection.flush()
+            if events & selectors.EVENT_READ:
+                return connection.fill()
+        return False
 
     # The connection -----------------------------------------------------------------------------
 
@@ -185,7 +219,7 @@ class Subscription:
             self._lose(f"cannot reach the broker at {self._settings.mqtt_host}:{self._settings.broker_port}: {exc}")
             return False
         connection = self._client.socket()
-        assert isinstance(connection, socket.socket)
+        assert isinstance(connection, BufferedSocket)
         self._registered = connection
         self._selector.register(connection, selectors.EVENT_READ)
         self._connected_at = time.monotonic()

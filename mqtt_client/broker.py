@@ -20,13 +20,15 @@ NO_SUBSCRIBER = 0x10
 """PUBACK reason: the broker took the message and nobody gets it; for us no delivery."""
 
 
-def new_client(settings: CommonSettings, client_id: str, *, manual_ack: bool = False) -> Client:
+def new_client(
+    settings: CommonSettings, client_id: str, *, manual_ack: bool = False, kind: type[Client] = Client
+) -> Client:
     """Return an MQTT 5 client with account and TLS set, not yet connected.
 
     Raises:
         SettingsError: a certificate or key cannot be used.
     """
-    client = Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=MQTTv5, manual_ack=manual_ack)
+    client = kind(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=MQTTv5, manual_ack=manual_ack)
     if settings.broker_username:
         password = settings.mqtt_password.reveal() if settings.mqtt_password else None
         client.username_pw_set(settings.broker_username, password)

@@ -1,0 +1,151 @@
+"""A socket that reads and writes in large pieces, and takes PUBLISH packets out of the stream by itself.
+
+paho-mqtt reads a packet with four calls of recv and builds a Properties
+object for each; at a burst of readings that is most of the time spent. This
+socket stands between paho and the network: PUBLISH packets are cut out of
+the buffer here (MQTT 5.0, section 3.3), everything else is left for paho,
+byte for byte. Nothing else of paho is replaced.
+"""
+
+import socket
+import ssl
+from collections.abc import Iterator
+
+PUBLISH = 0x30
+READ_BYTES = 256 * 1024
+TOPICS_REMEMBERED = 100_000
+
+Packet = tuple[str, bytes, int, int]
+"""Topic, payload, QoS, packet identifier (0 with QoS 0)."""
+
+
+class BufferedSocket:
+    """What paho needs of a socket, over a non-blocking one."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._incoming = b""
+        self._position = 0
+        self._outgoing = bytearray()
+        self._ended = False
+        self._topics: dict[bytes, str] = {}
+
+    def fill(self) -> bool:
+        """Read what has arrived, at most READ_BYTES; return whether there was anything, the end included."""
+        try:
+            data = self._connection.recv(READ_BYTES)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return False
+        self._ended = not data
+        self._incoming = self._incoming[self._position :] + data
+        self._position = 0
+        return True
+
+    def publishes(self) -> Iterator[Packet]:
+        """Take complete PUBLISH packets from the front of the buffer, up to the first other or incomplete packet."""
+        data = self._incoming
+        end = len(data)
+        while True:
+            start = self._position
+            if start + 2 > end or data[start] & 0xF0 != PUBLISH:
+                return
+            size, body = _variable_integer(data, start + 1, end)
+            if body < 0 or body + size > end:
+                return
+            qos = data[start] >> 1 & 3
+            topic_end = body + 2 + (data[body] << 8 | data[body + 1])
+            packet_id = 0
+            cursor = topic_end
+            if qos:
+                packet_id = data[cursor] << 8 | data[cursor + 1]
+                cursor += 2
+            if data[cursor]:
+                properties, cursor = _variable_integer(data, cursor, end)
+                cursor += properties
+            else:
+                cursor += 1
+            self._position = body + size
+            yield self._topic(data[body + 2 : topic_end]), data[cursor : body + size], qos, packet_id
+
+    @property
+    def has_packet(self) -> bool:
+        """Whether the buffer begins with a complete packet that is not for :meth:`publishes`."""
+        data, start, end = self._incoming, self._position, len(self._incoming)
+        if start + 2 > end:
+            return False
+        size, body = _variable_integer(data, start + 1, end)
+        return body >= 0 and body + size <= end
+
+    @property
+    def ended(self) -> bool:
+        """Whether the other side has closed the connection."""
+        return self._ended
+
+    @property
+    def wants_write(self) -> bool:
+        """Whether bytes wait that the network did not take yet."""
+        return bool(self._outgoing)
+
+    def flush(self) -> None:
+        """Write what the network takes now."""
+        while self._outgoing:
+            try:
+                sent = self._connection.send(self._outgoing)
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                return
+            del self._outgoing[:sent]
+
+    def _topic(self, encoded: bytes) -> str:
+        topic = self._topics.get(encoded)
+        if topic is None:
+            if len(self._topics) >= TOPICS_REMEMBERED:
+                self._topics.clear()
+            topic = self._topics[encoded] = encoded.decode("utf-8", "replace")
+        return topic
+
+    # What paho calls ----------------------------------------------------------------------------
+
+    def recv(self, size: int) -> bytes:
+        """Return bytes from the buffer.
+
+        Raises:
+            BlockingIOError: there are none now.
+        """
+        if self._position == len(self._incoming) and not self.fill():
+            raise BlockingIOError
+        data = self._incoming[self._position : self._position + size]
+        self._position += len(data)
+        return data
+
+    def send(self, data: bytes | bytearray) -> int:
+        """Take all of data for writing, and write what the network takes now."""
+        self._outgoing += data
+        self.flush()
+        return len(data)
+
+    def setblocking(self, flag: bool) -> None:
+        """Set whether the network socket blocks."""
+        self._connection.setblocking(flag)
+
+    def fileno(self) -> int:
+        """Return the descriptor, for selectors."""
+        return self._connection.fileno()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
+def _variable_integer(data: bytes, position: int, end: int) -> tuple[int, int]:
+    """Return a variable byte integer (MQTT 5.0, section 1.5.5) and the position behind it, -1 when incomplete."""
+    value = shift = 0
+    while position < end:
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7
+        if shift > 21:
+            break
+    return 0, -1
