@@ -87,9 +87,10 @@ def _arguments() -> list[str]:
 
 
 def _run_job(settings: BridgeSettings, name: str, stop: threading.Event) -> None:
+    from bridge.service import lock_of
     from bridge.store import locks
 
-    with locks.held(settings.store_url, name):
+    with locks.held(settings.store_url, lock_of(name)):
         store = open_store(settings.store_url)
         try:
             _job(name)(settings, store, stop)
@@ -167,6 +168,43 @@ def trace(settings: BridgeSettings, reading_id: str) -> None:
 
     for line in follow(open_store(settings.store_url, create=False), reading_id):
         click.echo(logs.escape(line))
+
+
+@main.command("archive")
+@with_settings
+def archive_now(settings: BridgeSettings) -> None:
+    """Archive what is new, now; prints the files that were made."""
+    from bridge.archiver import archive
+    from bridge.progress import bar
+
+    with bar("archiving") as progress:
+        made = archive(settings, open_store(settings.store_url, create=False), progress=progress)
+    for one in made:
+        click.echo(settings.archive_directory / one.csv_name)
+        click.echo(settings.archive_directory / one.xlsx_name)
+    if not made:
+        click.echo("nothing new to archive")
+
+
+@main.command("plot")
+@with_settings
+def plot_now(settings: BridgeSettings) -> None:
+    """Draw the plot of what lies in the archive folder; prints its path."""
+    from bridge.plot import plot_archives
+
+    click.echo(plot_archives(settings))
+
+
+@main.command("cleanup")
+@with_settings
+def clean_up_now(settings: BridgeSettings) -> None:
+    """Draw the plot, then move the archives to the backup folder."""
+    from bridge.cleanup import cleanup
+
+    report = cleanup(settings, open_store(settings.store_url, create=False))
+    for line in report.lines():
+        click.echo(line)
+    sys.exit(FAILED if report.left else 0)
 
 
 @main.group("dead-letters")

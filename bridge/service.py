@@ -70,6 +70,15 @@ class Job:
             self._process.wait()
 
 
+LOCKS = {"archive": "schedule"}
+"""Jobs that hold another lock than that of their name; see bridge/store/locks.py."""
+
+
+def lock_of(job: str) -> str:
+    """Return the lock that a job holds for as long as it runs."""
+    return LOCKS.get(job, job)
+
+
 def run_service(
     settings: BridgeSettings, jobs: Sequence[str], arguments: Sequence[str], stop: threading.Event
 ) -> int:
@@ -136,9 +145,9 @@ def _wait_for_locks(settings: BridgeSettings, jobs: Sequence[str]) -> None:
     """Give the jobs of a service that was just killed the time to stop."""
     deadline = time.monotonic() + LOCKS_WITHIN_S
     for name in jobs:
-        while not locks.is_free(settings.store_url, name) and time.monotonic() < deadline:
+        while not locks.is_free(settings.store_url, lock_of(name)) and time.monotonic() < deadline:
             time.sleep(0.1)
-        locks.take(settings.store_url, name).release()
+        locks.take(settings.store_url, lock_of(name)).release()
 
 
 def _status_text(status: int) -> str:

@@ -1,4 +1,8 @@
-"""One process for each job: locks beside the store."""
+"""One process for each job: locks beside the store.
+
+``ingest``, ``forward``, ``schedule`` and ``web`` are held for as long as the
+job runs; ``archive`` for one run of it, so that commands by hand wait their turn.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
