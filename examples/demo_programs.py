@@ -17,15 +17,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from bridge.settings import BridgeSettings
+from mqtt_client.settings import NodeSettings, described
+
 ROOT = Path(__file__).resolve().parent.parent
 NODES = ("office", "simulated")
 END_WITHIN_S = 10
 READY_WITHIN_S = 30
-
-OUR_SETTINGS = tuple(
-    "MQTT_ NODE_ OUTBOX_ SAMPLE_ SERVER_ SEND_ ENVOI_ STORE_ ARCHIVE_ BACKUP_ "
-    "CLEANUP_ NETTOYAGE_ WEB_ ALARM_ BRIDGE_ UI_ LOG_".split()
-)
 
 IOTCORE = """id = 0
 [router]
@@ -102,7 +100,9 @@ def end_with_parent() -> None:
 
 def environment() -> dict[str, str]:
     """Return this environment without settings of ours, which are in the folder's files."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(OUR_SETTINGS)}
+    ours = described(NodeSettings) | described(BridgeSettings)
+    names = {*ours, *(alias for setting in ours.values() for alias in setting.aliases)}
+    kept = {name: value for name, value in os.environ.items() if name.removesuffix("_FILE") not in names}
     return kept | {"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
 
 

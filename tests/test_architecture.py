@@ -46,7 +46,7 @@ HOMES = {
     "urllib3": {f"{BRIDGE}.transport"},
     "xlsxwriter": {f"{BRIDGE}.workbook"},
     "openpyxl": {f"{BRIDGE}.workbook"},
-    "pandas": {f"{BRIDGE}.archiver", f"{BRIDGE}.export", f"{BRIDGE}.plot"},
+    "pandas": {f"{BRIDGE}.archive_frames", f"{BRIDGE}.export"},
     "matplotlib": {f"{BRIDGE}.plot"},
     "tsdownsample": {f"{BRIDGE}.plot", f"{BRIDGE}.thin"},
     "dash": {f"{BRIDGE}.web"},
