@@ -93,9 +93,9 @@ def dialect(path: Path) -> tuple[str, list[str]]:
         raise NoArchive("it is not UTF-8") from exc
     for delimiter in (",", ";"):
         columns = header.split(delimiter)
-        if {"time", "node"} <= set(columns):
+        if "timestamp" in columns:
             return delimiter, columns
-    raise NoArchive("it has no columns time and node")
+    raise NoArchive("it has no column timestamp")
 
 
 def form_of(path: Path) -> str:
