@@ -49,3 +49,7 @@ class SettingsError(PersonNeeded, ValueError):
 
 class LockHeld(PersonNeeded):
     """Another process holds the lock of this job; the message names it."""
+
+
+class OutboxDamaged(PersonNeeded):
+    """The outbox's file is corrupt; opened again, it is set aside and its readable rows are salvaged."""

@@ -86,6 +86,8 @@ class Health(msgspec.Struct, frozen=True):
     clock: str = ""
     disk_free_bytes: int | None = None
     cpu_temperature: float | None = None
+    troubles: list[str] = []
+    """What keeps readings from going out, one sentence each."""
 
 
 class BridgeHealth(msgspec.Struct, frozen=True):

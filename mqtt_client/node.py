@@ -1,0 +1,344 @@
+"""The node: sensors to outbox, outbox to broker, in one thread that waits for whatever happens next.
+
+Samples come from the sensors' threads, answers and receipts from the
+connection's; whatever waits is taken at once and committed in one transaction,
+so the node keeps up with hundreds of readings a second on a slow card. A
+reading is taken when that commit returns, and goes out after it.
+"""
+
+import logging
+import time
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from mqtt_client.clock import Timekeeper, TimeSource
+from mqtt_client.errors import StorageFull
+from mqtt_client.health import (
+    NodeState,
+    birth,
+    cpu_temperature,
+    decode_state,
+    disk_free_bytes,
+    encode_state,
+    hours_until_full,
+)
+from mqtt_client.messages import Health, encode
+from mqtt_client.outbox.epoch import Draft
+from mqtt_client.outbox.outbox import Outbox
+from mqtt_client.publisher.publisher import Publisher
+from mqtt_client.reading import format_time, from_ms
+from mqtt_client.sensors.quality import Quality
+from mqtt_client.sensors.sampler import Sample, Sampler, SensorState
+from mqtt_client.sensors.sensor import Sensor
+from mqtt_client.settings import NodeSettings
+from mqtt_client.topics import Topics
+
+log = logging.getLogger("node")
+
+HEALTH_S = 60.0
+STATE_S = 5.0
+CLOCK_S = 1.0
+LINGER_S = 0.03
+"""Sensors of one beat come so close together, and share a commit."""
+AT_ONCE = 2000
+GOODBYE_S = 1.0
+
+
+class Stop:
+    """Asks the node to end."""
+
+
+class Node:
+    """A running node."""
+
+    def __init__(
+        self,
+        settings: NodeSettings,
+        outbox: Outbox,
+        sensors: dict[str, Sensor],
+        source: TimeSource,
+        state: bytes | None = None,
+    ) -> None:
+        """Put the parts together; :meth:`run` begins. ``state`` is what the last run wrote for ``status``."""
+        self._settings = settings
+        self._outbox = outbox
+        self._source = source
+        self._events: SimpleQueue[Any] = SimpleQueue()
+        self._topics = Topics(settings.mqtt_topic_prefix)
+        self._keeper = Timekeeper(source, settings.node_clock_wait, outbox.reference_ms)
+        self._resume_holding()
+        self._old = decode_state(state)
+        self.publisher = Publisher(settings, outbox, self._events, self._birth, self._old.store)
+        self._samplers = [
+            Sampler(
+                name,
+                sensor,
+                settings.sample_interval,
+                Quality(settings.node_calibration, settings.node_deadband, settings.node_heartbeat),
+                source,
+                self._events,
+            )
+            for name, sensor in sensors.items()
+        ]
+        self._faults: dict[str, str] = {}
+        self._quantities: dict[str, dict[str, None]] = {}
+        self._drafts: list[Draft] = []
+        self._commit_at: float | None = None
+        self._flush_s = min(60.0, max(1.0, 1.2 * settings.sample_interval))
+        self._flush_at: float | None = None
+        self._health_at = 0.0
+        self._births = 0
+        self._state_at = 0.0
+        self._clock_at = 0.0
+        self._is_full = False
+        self._taken = 0
+        self._rate_per_s = len(sensors) / settings.sample_interval
+        self._rated = (time.monotonic(), 0)
+        self._receipt_ms: int | None = self._old.receipt_ms
+        self._is_stopping = False
+
+    def stop(self) -> None:
+        """Ask the node to end; may be called from a signal handler or another thread."""
+        self._events.put(Stop())
+
+    def run(self) -> None:
+        """Run until stopped; then commit what waits and say goodbye."""
+        self.publisher.open()
+        for sampler in self._samplers:
+            sampler.start()
+        try:
+            while not self._is_stopping:
+                self._step()
+        finally:
+            self._end()
+
+    def _step(self) -> None:
+        """Wait for events or the next deadline, and do what is due."""
+        for event in self._wait():
+            self._handle(event)
+        now = time.monotonic()
+        try:
+            self._commit_due(now)
+            self._release_held(now)
+            self.publisher.pump(now)
+            self._tell(now)
+            self._flush_due(now)
+            if self._is_full:
+                self._is_full = False
+                log.info("the outbox can be written again")
+        except StorageFull as exc:
+            self._on_full(exc)
+
+    def _wait(self) -> list[object]:
+        """Return what has happened, at the latest when something is due."""
+        now = time.monotonic()
+        due = [self._health_at, self._commit_at, self._flush_at, self.publisher.deadline(now)]
+        if self._keeper.is_holding:
+            due.append(self._clock_at)
+        timeout = max(0.0, min(time_ for time_ in due if time_ is not None) - now)
+        found: list[object] = []
+        try:
+            found.append(self._events.get(timeout=timeout))
+            while len(found) < AT_ONCE:
+                found.append(self._events.get_nowait())
+        except Empty:
+            pass
+        return found
+
+    def _handle(self, event: object) -> None:
+        match event:
+            case Sample():
+                self._on_sample(event)
+            case SensorState(sensor, fault):
+                self._on_sensor_state(sensor, fault)
+            case Stop():
+                self._is_stopping = True
+            case _:
+                receipts = self.publisher.receipts
+                try:
+                    self.publisher.handle(event, time.monotonic())
+                except StorageFull as exc:
+                    self._on_full(exc)
+                if self.publisher.receipts != receipts:
+                    self._receipt_ms = self._source.wall_ms()
+
+    def _on_sample(self, sample: Sample) -> None:
+        stamp = self._keeper.stamp(sample.wall_ms, sample.monotonic_ms)
+        if stamp.held and not self._drafts and self._clock_at == 0.0:
+            log.warning(
+                "the clock says %s, which cannot be; readings wait for it", format_time(from_ms(stamp.time_ms))
+            )
+            self._clock_at = time.monotonic() + CLOCK_S
+        self._drafts.append(
+            Draft(sample.sensor, sample.values, stamp.time_ms, sample.monotonic_ms, stamp.clock, stamp.held)
+        )
+        if self._commit_at is None:
+            wait_s = self._settings.outbox_commit_interval
+            if len(self._samplers) > 1:
+                wait_s = max(wait_s, min(LINGER_S, self._settings.sample_interval / 4))
+            self._commit_at = time.monotonic() + wait_s
+        seen = self._quantities.setdefault(sample.sensor, {})
+        if not sample.values.keys() <= seen.keys():
+            seen.update(dict.fromkeys(sample.values))
+            self.publisher.publish_info(time.monotonic())
+
+    def _on_sensor_state(self, sensor: str, fault: str | None) -> None:
+        if fault is None:
+            log.info("sensor %s is well again", sensor)
+            self._faults.pop(sensor, None)
+        else:
+            log.warning("sensor %s: %s", sensor, fault)
+            self._faults[sensor] = fault
+        self._state_at = 0.0
+
+    def _commit_due(self, now: float) -> None:
+        if self._commit_at is None or now < self._commit_at:
+            return
+        drafts, self._drafts, self._commit_at = self._drafts, [], None
+        self._note_state(now)
+        rows = self._outbox.put(drafts)
+        self._taken += len(rows)
+        self._flush_at = None
+        self.publisher.offer([row for row, draft in zip(rows, drafts, strict=True) if not draft.held], now)
+
+    def _resume_holding(self) -> None:
+        """Let go what earlier boots held, and go on holding what an earlier process of this boot did."""
+        self._outbox.release(None, None)
+        if any(epoch.held for epoch in self._outbox.epochs):
+            self._keeper.resume(self._source.monotonic_ms())
+
+    def _release_held(self, now: float) -> None:
+        if not self._keeper.is_holding or now < self._clock_at or self._drafts:
+            return
+        self._clock_at = now + CLOCK_S
+        verdict = self._keeper.verdict()
+        if verdict.go:
+            number = self._outbox.release(self._source.boot, verdict.offset_ms)
+            self._keeper.released()
+            self._clock_at = 0.0
+            how = "corrected" if verdict.offset_ms is not None else "not corrected, the clock was not set in time"
+            log.info("%d readings that waited for the clock go out, %s", number, how)
+
+    def _flush_due(self, now: float) -> None:
+        """Write deletions that no put has taken along for a while."""
+        if not self._outbox.has_changes:
+            self._flush_at = None
+        elif self._flush_at is None:
+            self._flush_at = now + self._flush_s
+        elif now >= self._flush_at:
+            self._flush_at = None
+            self._outbox.flush()
+
+    def _on_full(self, exc: StorageFull) -> None:
+        if not self._is_full:
+            log.error("%s; readings that cannot be written are counted and told as lost", exc)
+        self._is_full = True
+        self._flush_at = time.monotonic() + self._flush_s
+
+    # What the node says of itself --------------------------------------------------------------
+
+    def _birth(self) -> bytes:
+        return encode(birth(self._settings, self._outbox, self._quantities))
+
+    def _tell(self, now: float) -> None:
+        """Publish the health each minute, and once when the connection is new."""
+        if now < self._health_at and self._births == self.publisher.births:
+            return
+        self._births = self.publisher.births
+        self._rate(now)
+        self._note_state(now)
+        self._health_at = now + HEALTH_S
+        self.publisher.publish_state(self._topics.health(self._settings.node_id), encode(self._health()), now)
+
+    def _rate(self, now: float) -> None:
+        since, before = self._rated
+        if now - since >= HEALTH_S / 2:
+            self._rate_per_s = (self._taken - before) / (now - since)
+            self._rated = (now, self._taken)
+
+    def _health(self) -> Health:
+        outbox, now_ms = self._outbox, self._source.wall_ms()
+        oldest_ms = outbox.oldest()
+        return Health(
+            epoch=outbox.current.name,
+            floor=outbox.current.floor,
+            time=format_time(from_ms(now_ms)),
+            outbox_depth=outbox.waiting,
+            oldest_age_s=None if oldest_ms is None else round((now_ms - oldest_ms) / 1000, 3),
+            hours_until_full=hours_until_full(outbox.max_readings - outbox.waiting, self._rate_per_s),
+            lost=outbox.losses.count,
+            reconnects=self.publisher.presence.reconnects,
+            sensor_faults=self._sensor_faults(),
+            clock=self._keeper.state,
+            disk_free_bytes=disk_free_bytes(outbox.path),
+            cpu_temperature=cpu_temperature(),
+            troubles=self._troubles(),
+        )
+
+    def _sensor_faults(self) -> dict[str, str]:
+        hanging = {
+            sampler.name: f"no answer for {sampler.hangs_for_s():.0f} s"
+            for sampler in self._samplers
+            if sampler.hangs_for_s() > max(10.0, 2 * self._settings.sample_interval)
+        }
+        return {**self._faults, **hanging}
+
+    def _troubles(self) -> list[str]:
+        full = ["the outbox cannot be written: the disk is full"] if self._is_full else []
+        return [*full, *self.publisher.troubles]
+
+    def _note_state(self, now: float) -> None:
+        """Let the state ride along with the next commit, every few seconds at most."""
+        if now < self._state_at:
+            return
+        self._state_at = now + STATE_S
+        self._outbox.note(
+            encode_state(
+                NodeState(
+                    time_ms=self._source.wall_ms(),
+                    is_connected=self.publisher.presence.is_connected,
+                    bridge_online=self.publisher.bridge_is_online,
+                    troubles=self._troubles(),
+                    sensor_faults=self._sensor_faults(),
+                    clock=self._keeper.state,
+                    rate_per_s=round(self._rate_per_s, 6),
+                    store=self.publisher.store,
+                    receipt=self.publisher.receipt or self._old.receipt,
+                    receipt_ms=self._receipt_ms,
+                    reconnects=self.publisher.presence.reconnects,
+                )
+            )
+        )
+
+    def _end(self) -> None:
+        """Commit what waits, say goodbye to the broker, and let everything go."""
+        for sampler in self._samplers:
+            sampler.stop()
+        for sampler in self._samplers:
+            sampler.join(0.2)
+        try:
+            for event in self._drain():
+                self._handle(event)
+            self._commit_at = 0.0 if self._drafts else None
+            self._commit_due(time.monotonic())
+            self.publisher.pump(time.monotonic())
+        except StorageFull as exc:
+            self._on_full(exc)
+        self.publisher.close()
+        deadline = time.monotonic() + GOODBYE_S
+        while not self.publisher.is_quiet and time.monotonic() < deadline:
+            for event in self._drain(0.05):
+                self._handle(event)
+        self.publisher.disconnect()
+        self._state_at = 0.0
+        self._note_state(time.monotonic())
+        self._outbox.close()
+
+    def _drain(self, timeout_s: float = 0.0) -> list[object]:
+        found: list[object] = []
+        try:
+            found.append(self._events.get(timeout=timeout_s) if timeout_s else self._events.get_nowait())
+            while True:
+                found.append(self._events.get_nowait())
+        except Empty:
+            return found

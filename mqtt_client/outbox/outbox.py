@@ -1,0 +1,406 @@
+"""The outbox: every reading from the commit that makes it taken until a receipt covers it.
+
+One transaction carries all that waits to be written: new readings, deletions
+of settled ones, losses, the state for ``status``. So a beat of the sensors
+costs one commit. What a power cut leaves behind is the last commit; what was
+deleted in memory only comes back and is sent again, which the bridge knows as
+a repeat.
+
+Rows keep the identity they were published with, so the outbox may hold several
+epochs; only the last one grows.
+"""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mqtt_client.errors import InvalidReading, OutboxDamaged, StorageFull
+from mqtt_client.intervals import Interval, Intervals
+from mqtt_client.outbox.epoch import Draft, Epoch, Row
+from mqtt_client.outbox.losses import Losses
+from mqtt_client.outbox.schema import new_epoch_name, transaction, translated
+from mqtt_client.reading import Clock, Reading, decode, encode, from_ms
+
+DELETE_AT_ONCE = 20_000
+PUT_AT_ONCE = 1000
+FULL = "the outbox was full"
+UNWRITTEN = "the card was full"
+UNREADABLE = "damaged in the outbox"
+
+
+class Outbox:
+    """The open outbox of one node; use :func:`mqtt_client.outbox.opening.open_outbox`.
+
+    Every method may raise StorageFull where it commits, and OutboxDamaged
+    where it finds the file corrupt. It belongs to the thread that opened it.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        path: Path,
+        node: str,
+        boot: str,
+        max_readings: int,
+        release: Callable[[], None],
+    ) -> None:
+        """Load what the file holds; ``release`` lets go of its lock."""
+        self.path = path
+        self.node = node
+        self.max_readings = max_readings
+        self._connection = connection
+        self._release = release
+        self._is_publishing = False
+        self._state: bytes | None = None
+        with translated(path), transaction(connection):
+            connection.execute("INSERT OR IGNORE INTO boots (boot) VALUES (?)", (boot,))
+            (self._boot_id,) = connection.execute("SELECT id FROM boots WHERE boot = ?", (boot,)).fetchone()
+            self._reference_ms = self._load_epochs()
+            if not self.epochs:
+                self._insert_epoch()
+            self.losses = Losses(connection, {epoch.id: epoch.name for epoch in self.epochs})
+
+    @property
+    def current(self) -> Epoch:
+        """The epoch of new readings."""
+        return self.epochs[-1]
+
+    @property
+    def waiting(self) -> int:
+        """How many readings no receipt covers yet."""
+        return sum(epoch.rows.count for epoch in self.epochs)
+
+    @property
+    def reference_ms(self) -> int | None:
+        """The time of the last reading that was not held, None before the first."""
+        return self._reference_ms
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether something waits for the next commit."""
+        return bool(self._state or self.losses.has_changes or any(epoch.doomed for epoch in self.epochs))
+
+    def put(self, drafts: Sequence[Draft], entries: Sequence[bytes] = ()) -> list[Row]:
+        """Commit readings; from then on they are taken.
+
+        Full, the outbox gives up its oldest readings in the same commit.
+
+        Args:
+            drafts: what was measured, in order.
+            entries: for an import, what each one is known by; such an old
+                reading's time says nothing about the clock.
+
+        Raises:
+            StorageFull: these were not taken; their seqs are told as lost with the next commit.
+        """
+        rows: list[Row] = []
+        step = min(PUT_AT_ONCE, self.max_readings)
+        for start in range(0, len(drafts), step):
+            rows += self._put(drafts[start : start + step], entries[start : start + step])
+        return rows
+
+    def _put(self, drafts: Sequence[Draft], entries: Sequence[bytes]) -> list[Row]:
+        epoch = self.current
+        first = epoch.next_seq
+        rows = [self._row(epoch.name, first + index, draft) for index, draft in enumerate(drafts)]
+        last = epoch.next_seq = first + len(rows)
+        last -= 1
+        self._make_room(len(rows))
+        reference_ms = self._reference_ms
+        if not entries:
+            reference_ms = next((draft.time_ms for draft in reversed(drafts) if not draft.held), reference_ms)
+        try:
+            self._commit(list(zip(rows, drafts, strict=True)), entries, reference_ms)
+        except StorageFull:
+            self.losses.add(epoch.name, first, last, UNWRITTEN)
+            raise
+        epoch.rows.add(first, last)
+        for row, draft in zip(rows, drafts, strict=True):
+            if draft.held:
+                epoch.held.add(row.seq, row.seq)
+        return rows
+
+    def _row(self, epoch: str, seq: int, draft: Draft) -> Row:
+        reading = Reading(1, self.node, draft.sensor, epoch, seq, from_ms(draft.time_ms), draft.clock, draft.values)
+        return Row(epoch, seq, draft.sensor, encode(reading), draft.monotonic_ms)
+
+    def _make_room(self, number: int) -> None:
+        """Give up the oldest readings when the outbox is full, one in a hundred at once."""
+        surplus = self.waiting + number - self.max_readings
+        surplus = max(surplus, self.max_readings // 100) if surplus > 0 else 0
+        for epoch in self.epochs:
+            ranges = epoch.lowest(surplus)
+            surplus -= epoch.settle(ranges)
+            for first, last in ranges:
+                self.losses.add(epoch.name, first, last, FULL)
+
+    def pending(self, epoch: Epoch, first: int, last: int, limit: int, size_bytes: int) -> list[Row]:
+        """Return readings from first to last, at most so many and so many bytes, at least one if there is one.
+
+        A row that is no reading any more is given up as lost.
+        """
+        rows: list[Row] = []
+        with translated(self.path):
+            found = self._connection.execute(
+                "SELECT seq, payload, monotonic_ms FROM readings "
+                "WHERE epoch_id = ? AND seq BETWEEN ? AND ? AND NOT held ORDER BY seq LIMIT ?",
+                (epoch.id, first, last, limit),
+            ).fetchall()
+        if not found:
+            raise OutboxDamaged(f"OUTBOX_PATH: {str(self.path)!r} has lost rows {first} to {last} of {epoch.name}")
+        for seq, payload, monotonic_ms in found:
+            if seq not in epoch.rows:
+                continue
+            size_bytes -= len(payload) + 1
+            if rows and size_bytes < 0:
+                break
+            sensor = self._sensor_of(epoch, seq, payload)
+            if sensor is None:
+                epoch.settle([(seq, seq)])
+                self.losses.add(epoch.name, seq, seq, UNREADABLE)
+            else:
+                rows.append(Row(epoch.name, seq, sensor, payload, monotonic_ms))
+        return rows
+
+    def _sensor_of(self, epoch: Epoch, seq: int, payload: bytes) -> str | None:
+        try:
+            reading = decode(payload)
+        except InvalidReading:
+            return None
+        return reading.sensor if (reading.node, reading.epoch, reading.seq) == (self.node, epoch.name, seq) else None
+
+    def settle(self, name: str, through: int, beyond: Sequence[Interval]) -> bool:
+        """Forget what a receipt covers; deletions ride along with the next commit.
+
+        A receipt that covers what was never published from here begins a new
+        epoch first, and takes along what it would have settled by mistake.
+
+        Returns:
+            Whether a new epoch began.
+        """
+        epoch = self.find(name)
+        if epoch is None:
+            return False
+        covered = [(1, through), *((first, last) for first, last in beyond)]
+        is_foreign = epoch is self.current and epoch.is_foreign(covered)
+        if is_foreign:
+            self.begin_epoch()
+        epoch.settle(covered)
+        self.losses.settle(epoch.name, through)
+        self._forget_empty_epochs()
+        return is_foreign
+
+    def find(self, name: str) -> Epoch | None:
+        """Return the epoch of this name, None where the outbox holds nothing of it."""
+        return next((epoch for epoch in self.epochs if epoch.name == name), None)
+
+    def flush(self) -> None:
+        """Commit what waits for a commit."""
+        if self.has_changes:
+            self._commit([], (), self._reference_ms)
+
+    def note(self, state: bytes) -> None:
+        """Keep the running node's own state, JSON, with the next commit."""
+        self._state = state
+
+    def begin_publishing(self) -> None:
+        """Remember, before the first publish of this process, that rows on disk may have been published."""
+        if not self._is_publishing:
+            self._is_publishing = True
+            self._commit([], (), self._reference_ms)
+
+    def release(self, boot: str | None, offset_ms: int | None) -> int:
+        """Let readings go that waited for the clock, their times corrected where that can be done.
+
+        Args:
+            boot: the boot of this uptime; None releases only those of earlier ones.
+            offset_ms: wall clock minus monotonic clock, None when it is still not known.
+        """
+        own = self._boot_id if boot is not None else None
+        number = 0
+        with translated(self.path), transaction(self._connection):
+            for epoch in self.epochs:
+                for first, last in epoch.held:
+                    number += self._release_range(epoch, first, last, own, offset_ms)
+        for epoch in self.epochs:
+            epoch.held = self._load_held(epoch.id)
+        return number
+
+    def _release_range(self, epoch: Epoch, first: int, last: int, own: int | None, offset_ms: int | None) -> int:
+        rows = self._connection.execute(
+            "SELECT seq, payload, time_ms, boot_id, monotonic_ms FROM readings "
+            "WHERE epoch_id = ? AND seq BETWEEN ? AND ?",
+            (epoch.id, first, last),
+        ).fetchall()
+        changes = []
+        for seq, payload, time_ms, boot_id, monotonic_ms in rows:
+            if boot_id == self._boot_id and own is None:
+                continue
+            if boot_id == own and offset_ms is not None:
+                time_ms = monotonic_ms + offset_ms
+                payload = _changed(payload, epoch.name, seq, time_ms, "corrected")
+            changes.append((payload, time_ms, epoch.id, seq))
+        self._connection.executemany(
+            "UPDATE readings SET held = 0, payload = ?, time_ms = ? WHERE epoch_id = ? AND seq = ?", changes
+        )
+        return len(changes)
+
+    def oldest(self) -> int | None:
+        """Return the time of the oldest reading that waits, None where none does."""
+        for epoch in self.epochs:
+            if epoch.rows:
+                query = "SELECT time_ms FROM readings WHERE epoch_id = ? AND seq = ?"
+                with translated(self.path):
+                    found = self._connection.execute(query, (epoch.id, epoch.floor)).fetchone()
+                return int(found[0]) if found else None
+        return None
+
+    def is_imported(self, entry: bytes) -> bool:
+        """Tell whether an import has taken this entry before."""
+        with translated(self.path):
+            found = self._connection.execute("SELECT 1 FROM imported WHERE entry = ?", (entry,)).fetchone()
+        return found is not None
+
+    def begin_epoch(self) -> None:
+        """Begin a new epoch; what was certainly never published goes along under a new identity."""
+        old = self.current
+        with translated(self.path), transaction(self._connection):
+            self._insert_epoch()
+            new = self.current
+            try:
+                for first, last in old.rows.within(old.certain_from, old.next_seq):
+                    for part in old.attempted.holes(first, last):
+                        self._move(old, new, *part)
+                self._update_epoch(new, self._reference_ms)
+            except BaseException:
+                self.epochs.remove(new)
+                raise
+        for first, last in old.rows.within(old.certain_from, old.next_seq):
+            for part in old.attempted.holes(first, last):
+                old.rows.remove(*part)
+                old.held.remove(*part)
+        self.losses.name_epoch(new.id, new.name)
+
+    def _move(self, old: Epoch, new: Epoch, first: int, last: int) -> None:
+        """Give rows to the new epoch, within a transaction of the caller's."""
+        while first <= last:
+            rows = self._connection.execute(
+                "SELECT seq, payload, time_ms, boot_id, monotonic_ms, held FROM readings "
+                "WHERE epoch_id = ? AND seq BETWEEN ? AND ? ORDER BY seq LIMIT ?",
+                (old.id, first, last, PUT_AT_ONCE),
+            ).fetchall()
+            if not rows:
+                return
+            for seq, payload, *rest in rows:
+                payload = _changed(payload, new.name, new.next_seq)
+                self._connection.execute(
+                    "UPDATE readings SET epoch_id = ?, seq = ?, payload = ? WHERE epoch_id = ? AND seq = ?",
+                    (new.id, new.next_seq, payload, old.id, seq),
+                )
+                new.rows.add(new.next_seq, new.next_seq)
+                if rest[-1]:
+                    new.held.add(new.next_seq, new.next_seq)
+                new.next_seq += 1
+            first = rows[-1][0] + 1
+
+    def close(self) -> None:
+        """Commit what waits, where there is room, and let the file and its lock go."""
+        try:
+            self.flush()
+        except StorageFull:
+            pass  # deletions only: they come back and are settled again
+        finally:
+            self._connection.close()
+            self._release()
+
+    def _commit(self, new: Sequence[tuple[Row, Draft]], entries: Sequence[bytes], reference_ms: int | None) -> None:
+        """Write all that waits in one transaction, and nothing of it where that fails."""
+        epoch = self.current
+        execute = self._connection.execute
+        deleted: list[tuple[Epoch, int, int]] = []
+        with translated(self.path), transaction(self._connection):
+            for one in self.epochs:
+                for first, last in one.doomed.above(0, 64):
+                    last = min(last, first + DELETE_AT_ONCE)
+                    execute("DELETE FROM readings WHERE epoch_id = ? AND seq BETWEEN ? AND ?", (one.id, first, last))
+                    deleted.append((one, first, last))
+            self.losses.write(self._connection)
+            self._connection.executemany(
+                "INSERT INTO readings VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (epoch.id, row.seq, row.payload, draft.time_ms, self._boot_id, draft.monotonic_ms, draft.held)
+                    for row, draft in new
+                ],
+            )
+            self._connection.executemany("INSERT INTO imported VALUES (?)", [(entry,) for entry in entries])
+            for one in self.epochs:
+                self._update_epoch(one, reference_ms)
+            if self._state is not None:
+                execute("INSERT OR REPLACE INTO meta VALUES ('state', ?)", (self._state,))
+        self._state = None
+        self._reference_ms = reference_ms
+        self.losses.written()
+        for one, first, last in deleted:
+            one.doomed.remove(first, last)
+
+    def _update_epoch(self, epoch: Epoch, reference_ms: int | None) -> None:
+        last = epoch.next_seq - 1 if epoch.held.first is None else epoch.held.first - 1
+        missing = epoch.unpublished(epoch.floor, last)
+        through = missing[0][0] - 1 if missing else last
+        clean_from = None if self._is_publishing else epoch.certain_from
+        self._connection.execute(
+            "UPDATE epochs SET next_seq = ?, published_through = ?, clean_from = ?, reference_ms = ? WHERE id = ?",
+            (epoch.next_seq, through, clean_from, reference_ms, epoch.id),
+        )
+
+    def _insert_epoch(self) -> None:
+        name = new_epoch_name()
+        cursor = self._connection.execute(
+            "INSERT INTO epochs (epoch, next_seq, published_through, clean_from) VALUES (?, 1, 0, 1)", (name,)
+        )
+        assert cursor.lastrowid is not None
+        self.epochs.append(Epoch(cursor.lastrowid, name, 1, 0, 1))
+
+    def _load_epochs(self) -> int | None:
+        self.epochs: list[Epoch] = []
+        reference_ms: int | None = None
+        query = "SELECT id, epoch, next_seq, published_through, clean_from, reference_ms FROM epochs ORDER BY id"
+        for epoch_id, name, next_seq, through, clean_from, at_ms in self._connection.execute(query).fetchall():
+            reference_ms = at_ms
+            epoch = Epoch(epoch_id, name, next_seq, through, next_seq if clean_from is None else clean_from)
+            epoch.published.add(1, through)
+            epoch.rows = self._load_rows(epoch_id)
+            epoch.held = self._load_held(epoch_id)
+            self.epochs.append(epoch)
+        return reference_ms
+
+    def _load_rows(self, epoch_id: int) -> Intervals:
+        query = "SELECT count(*), min(seq), max(seq) FROM readings WHERE epoch_id = ?"
+        count, first, last = self._connection.execute(query, (epoch_id,)).fetchone()
+        if not count:
+            return Intervals()
+        if last - first + 1 == count:
+            return Intervals([(first, last)])
+        query = "SELECT seq FROM readings WHERE epoch_id = ? ORDER BY seq"
+        return Intervals((seq, seq) for (seq,) in self._connection.execute(query, (epoch_id,)))
+
+    def _load_held(self, epoch_id: int) -> Intervals:
+        query = "SELECT seq FROM readings WHERE epoch_id = ? AND held ORDER BY seq"
+        return Intervals((seq, seq) for (seq,) in self._connection.execute(query, (epoch_id,)))
+
+    def _forget_empty_epochs(self) -> None:
+        """Drop the old epochs of which nothing is left."""
+        for epoch in self.epochs[:-1]:
+            if not epoch.rows and not self.losses.of(epoch.name):
+                with translated(self.path), transaction(self._connection):
+                    for table in ("readings", "losses"):
+                        self._connection.execute(f"DELETE FROM {table} WHERE epoch_id = ?", (epoch.id,))  # noqa: S608  # names of ours
+                    self._connection.execute("DELETE FROM epochs WHERE id = ?", (epoch.id,))
+                self.epochs.remove(epoch)
+
+
+def _changed(payload: bytes, epoch: str, seq: int, time_ms: int | None = None, clock: Clock | None = None) -> bytes:
+    """Return a reading that was never published with another identity or time."""
+    old = decode(payload)
+    time = old.time if time_ms is None else from_ms(time_ms)
+    return encode(Reading(1, old.node, old.sensor, epoch, seq, time, clock or old.clock, old.values))

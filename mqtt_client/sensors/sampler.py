@@ -1,0 +1,162 @@
+"""One thread for each sensor: reads it on a fixed grid, so that a slow one delays no other and none drifts."""
+
+import logging
+import threading
+import time
+from queue import SimpleQueue
+from typing import Any, NamedTuple
+
+from mqtt_client.clock import TimeSource
+from mqtt_client.errors import InvalidReading, SensorFailed
+from mqtt_client.reading import check_values
+from mqtt_client.sensors.quality import Quality
+from mqtt_client.sensors.sensor import Sensor
+
+log = logging.getLogger("sensors")
+
+TRIES = 3
+PAUSE_S = 0.1
+CALM_S = 60.0
+"""A sensor that skipped no beat for so long keeps up again."""
+
+
+class Sample(NamedTuple):
+    """What a sensor measured, and both clocks at that moment."""
+
+    sensor: str
+    values: dict[str, float]
+    wall_ms: int
+    monotonic_ms: int
+
+
+class SensorState(NamedTuple):
+    """A sensor's fault, None when it is well again."""
+
+    sensor: str
+    fault: str | None
+
+
+class Sampler:
+    """Reads one sensor at each beat and puts samples and faults on a queue."""
+
+    def __init__(
+        self,
+        name: str,
+        sensor: Sensor,
+        interval_s: float,
+        quality: Quality,
+        source: TimeSource,
+        events: "SimpleQueue[Any]",
+    ) -> None:
+        """Prepare; :meth:`start` begins."""
+        self.name = name
+        self._sensor = sensor
+        self._interval_s = interval_s
+        self._quality = quality
+        self._source = source
+        self._events = events
+        self._stopped = threading.Event()
+        self._is_open = False
+        self._fault: str | None = None
+        self._reading_since: float | None = None
+        self._skipped_at: float | None = None
+        self._thread = threading.Thread(target=self._run, name=f"sensor-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin with the first beat, now."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the thread to end."""
+        self._stopped.set()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the thread's end; a read that hangs is left behind."""
+        self._thread.join(timeout_s)
+
+    def hangs_for_s(self) -> float:
+        """Return for how long the read under way has been taking, 0 when none is."""
+        since = self._reading_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def _run(self) -> None:
+        """Sample until stopped; a driver's own errors are a fault of this sensor and of nothing else."""
+        while not self._stopped.is_set():
+            try:
+                self._sample_all()
+                break
+            except Exception as exc:  # a user's driver may raise anything; this is the thread's outermost frame
+                self._tell(f"{type(exc).__name__}: {exc}")
+                log.debug("sensor %s failed", self.name, exc_info=True)
+                self._is_open = False
+                self._stopped.wait(max(self._interval_s, 1.0))
+        if self._is_open:
+            self._sensor.close()
+
+    def _sample_all(self) -> None:
+        """Take a sample at each beat until stopped, or until the sensor has nothing more."""
+        beat = time.monotonic()
+        while not self._stopped.is_set():
+            self._reading_since = time.monotonic()
+            goes_on = self._sample()
+            self._reading_since = None
+            if not goes_on:
+                log.info("sensor %s has no more values", self.name)
+                return
+            now = time.monotonic()
+            late = int((now - beat) / self._interval_s)
+            self._note_skipped(late, now)
+            beat += self._interval_s * (late + 1)
+            self._stopped.wait(max(0.0, beat - time.monotonic()))
+
+    def _note_skipped(self, beats: int, now: float) -> None:
+        if beats > 0:
+            if self._skipped_at is None:
+                log.warning(
+                    "sensor %s is slower than its interval of %g s; it skips beats", self.name, self._interval_s
+                )
+            self._skipped_at = now
+        elif self._skipped_at is not None and now - self._skipped_at > CALM_S:
+            self._skipped_at = None
+            log.info("sensor %s keeps up again", self.name)
+
+    def _sample(self) -> bool:
+        """Read once, with retries; return whether the sensor goes on."""
+        try:
+            values = self._read()
+        except SensorFailed as exc:
+            self._tell(str(exc))
+            return True
+        if values is None:
+            return False
+        wall_ms, monotonic_ms = self._source.wall_ms(), self._source.monotonic_ms()
+        good, refused = self._quality.judge(values, time.monotonic())
+        if good:
+            try:
+                check_values(good)
+            except InvalidReading as exc:
+                refused.append(str(exc))
+            else:
+                self._events.put(Sample(self.name, good, wall_ms, monotonic_ms))
+        self._tell("; ".join(refused) or None)
+        return True
+
+    def _read(self) -> dict[str, float] | None:
+        for attempt in range(1, TRIES + 1):
+            try:
+                if not self._is_open:
+                    self._sensor.open()
+                    self._is_open = True
+                return self._sensor.read()
+            except SensorFailed:
+                if self._is_open:
+                    self._sensor.close()
+                    self._is_open = False
+                if attempt == TRIES or self._stopped.wait(min(PAUSE_S, self._interval_s / 10)):
+                    raise
+        return None
+
+    def _tell(self, fault: str | None) -> None:
+        if fault != self._fault:
+            self._fault = fault
+            self._events.put(SensorState(self.name, fault))
