@@ -36,6 +36,8 @@ class BufferedSocket:
             data = self._connection.recv(READ_BYTES)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return False
+        except OSError:  # reset by the other side, say: the end, as paho has to see it
+            data = b""
         self._ended = not data
         self._incoming = self._incoming[self._position :] + data
         self._position = 0
@@ -92,6 +94,9 @@ class BufferedSocket:
             try:
                 sent = self._connection.send(self._outgoing)
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                return
+            except OSError:  # the connection is gone; reading tells it
+                self._outgoing.clear()
                 return
             del self._outgoing[:sent]
 

@@ -40,7 +40,7 @@ def with_settings(command: Callable[Concatenate[BridgeSettings, P], None]) -> Ca
             for line in str(exc).splitlines():
                 click.echo(f"mqtt-bridge: {logs.escape(line)}", err=True)
             sys.exit(USAGE_OR_SETTINGS)
-        except SensorBridgeError as exc:
+        except (SensorBridgeError, OSError) as exc:
             click.echo(f"mqtt-bridge: {logs.escape(str(exc))}", err=True)
             sys.exit(FAILED)
 

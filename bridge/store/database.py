@@ -5,6 +5,7 @@ the disk. A write transaction takes the write lock when it begins, so it never
 fails half-way because another process was faster.
 """
 
+import logging
 import secrets
 import sqlite3
 import time
@@ -134,6 +135,7 @@ def _migrate(engine: Engine) -> None:
             version = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
             if version == HEAD:
                 return
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it would tell of itself at a first start
     from bridge.store.migrate import upgrade  # heavy, and needed once a release
 
     upgrade(engine)

@@ -1,6 +1,5 @@
 """Bring a store's tables to this release (Alembic); a second process that starts meanwhile waits its turn."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from sqlalchemy import Engine
 from bridge.errors import StoreUnusable
 from bridge.store import schema
 
-logging.getLogger("alembic").setLevel(logging.WARNING)  # it would tell of itself at every first start
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 

@@ -1,14 +1,11 @@
 """The store's front door, on a real SQLite file."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from sqlalchemy import select
 
 from bridge import dead_letters
 from bridge.store import schema
-from bridge.store.database import Store, open_store
+from bridge.store.database import Store
 from bridge.store.intake import Intake, Message
 from bridge.store.sources import FORGOTTEN
 from mqtt_client.errors import InvalidReading
@@ -18,13 +15,6 @@ from tests.wire import EPOCH, backlog, reading
 READING = "sensors/kitchen/reading/main"
 BACKLOG = "sensors/kitchen/backlog"
 LOST = "sensors/kitchen/lost"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = open_store(f"sqlite:///{tmp_path}/bridge.db")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
