@@ -92,7 +92,9 @@ def judge(answer: Answer, *, unknown_before: bool, expect: str | None, now: date
     if status in _AGAIN or 500 <= status < 600:
         wait_s = retry_after_s(answer.retry_after, now or datetime.now(UTC))
         return Verdict(Kind.AGAIN, told, unknown=status == 504, wait_s=wait_s)
-    return Verdict(Kind.REFUSED if status in _REFUSED else Kind.SETUP, told)
+    if status in _REFUSED:
+        return Verdict(Kind.REFUSED, told)
+    return Verdict(Kind.SETUP, f"{told} (check {'SERVER_TOKEN' if status in (401, 403, 407) else 'SERVER_URL'})")
 
 
 def retry_after_s(text: str | None, now: datetime) -> float | None:

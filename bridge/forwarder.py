@@ -31,7 +31,7 @@ from mqtt_client.errors import TryLater
 log = logging.getLogger("forwarder")
 
 JOB = "forward"
-_LOOK_S = 0.015
+_LOOK_S = 0.02
 _SETTLE_WITHIN_S = 0.05
 _JOB_S = 0.05
 _MOST_REQUESTS = 256
@@ -131,7 +131,9 @@ class Forwarder:
         now = time.monotonic()
         if now < self._next_burst:
             return False
-        self._next_burst = max(self._next_burst + self._interval_s, now)
+        self._next_burst += self._interval_s
+        if self._next_burst <= now:  # the first burst, or one that took longer than the interval
+            self._next_burst = now + self._interval_s
         return True
 
     def _turn(self, ended: bool) -> None:

@@ -11,6 +11,7 @@ Nothing is remembered; a kill leaves requests of unknown outcome.
 import http.client
 import ipaddress
 import socket
+import ssl
 import threading
 import time
 from contextlib import suppress
@@ -147,7 +148,7 @@ class Connection:
 
     def _no_answer(self, exc: Exception) -> Answer:
         late = self._deadline is not None and time.monotonic() >= self._deadline
-        sent = not isinstance(exc, _NOT_SENT) and not _is_untrusted(exc)
+        sent = not isinstance(exc, _NOT_SENT) and not _is_without_tls(exc)
         reason = f"no answer within {self._server.timeout_s:g} s" if late and sent else _reason(exc)
         return Answer(trouble=reason, sent=sent)
 
@@ -199,13 +200,19 @@ def _answer(response: urllib3.BaseHTTPResponse) -> Answer:
     )
 
 
-def _is_untrusted(exc: BaseException) -> bool:
-    return "CERTIFICATE_VERIFY_FAILED" in str(exc)
+def _is_without_tls(exc: BaseException) -> bool:
+    """Tell whether no TLS came about, for a wrong certificate or none at all; a broken connection is another thing."""
+    return isinstance(_innermost(exc), ssl.SSLError) and not isinstance(_innermost(exc), ssl.SSLEOFError)
+
+
+def _innermost(exc: BaseException) -> BaseException:
+    """Return what the network said, without the layers around it."""
+    while (within := exc.__cause__ or exc.__context__) is not None:
+        exc = within
+    return exc
 
 
 def _reason(exc: BaseException) -> str:
-    """Return the innermost error in one line: what the network said, without the layers around it."""
-    while exc.__cause__ is not None or exc.__context__ is not None:
-        exc = exc.__cause__ or exc.__context__ or exc
+    exc = _innermost(exc)
     text = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
     return text if isinstance(exc, socket.gaierror) else text[:1].lower() + text[1:]

@@ -40,9 +40,9 @@ class Receiver:
 
     def stop(self) -> None:
         """End it."""
-        self._server.close()
-        self._server.task_dispatcher.shutdown()
+        self._server.trigger.pull_trigger(self._server.close)  # in its own thread, which then ends
         self._thread.join(5)
+        self._server.task_dispatcher.shutdown()
 
 
 @dataclass(frozen=True)

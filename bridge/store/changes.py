@@ -1,5 +1,6 @@
 """Whether another process has committed to the store since the last look, at the price of a look."""
 
+import sqlite3
 import time
 
 from bridge.store.database import Store
@@ -23,9 +24,13 @@ class Changes:
             self._assumed_at = time.monotonic() if changed else self._assumed_at
             return changed
         cursor = self._connection.cursor()
-        cursor.execute("PRAGMA data_version")
-        version = cursor.fetchone()
-        cursor.close()
+        try:
+            cursor.execute("PRAGMA data_version")
+            version = cursor.fetchone()
+        except sqlite3.Error:
+            return True  # the query that follows will tell what is wrong
+        finally:
+            cursor.close()
         changed = version != self._version
         self._version = version
         return changed
