@@ -8,11 +8,12 @@ import colorsys
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
@@ -40,8 +41,10 @@ POINTS_IN_ALL = 60_000
 LEGEND_LINES = 60
 LEGEND_WIDTH = 140
 """Letters that fit beside one another below the panels."""
-FIRST_DAY, LAST_DAY = -719_160, 2_932_890
-"""Days since 1970 that a time axis can show: the years 1 to 9999, without their edges."""
+FIRST_MS, LAST_MS = -25_567 * DAY_MS, 84_006 * DAY_MS
+"""The years 1900 to 2199; a clock that is further off tells no time that an axis could show beside others."""
+LARGEST = 1e300
+"""Larger values are drawn as this, since the arithmetic of axes would overflow."""
 
 
 _NAMES = {
@@ -209,7 +212,7 @@ def build(
     Raises:
         NotFound: there is nothing to draw.
     """
-    lines = [line for line in series if len(line.times_ms)]
+    lines = [line for line in map(_drawable, series) if len(line.times_ms)]
     if not lines:
         raise NotFound("nothing to plot: no readings")
     colours = THEMES[theme]
@@ -232,6 +235,11 @@ def build(
     _add_legend(figure, palette, language, colours)
     figure.align_ylabels(list(panels))
     return figure
+
+
+def _drawable(line: Series) -> Series:
+    there = (line.times_ms >= FIRST_MS) & (line.times_ms < LAST_MS)
+    return replace(line, times_ms=line.times_ms[there], values=np.clip(line.values[there], -LARGEST, LARGEST))
 
 
 def _in_order(quantities: set[str]) -> list[str]:
@@ -282,8 +290,7 @@ def _set_time_axis(
     panel: Axes, first_ms: int, last_ms: int, timezone: ZoneInfo, language: str, colours: Theme
 ) -> None:
     margin = max((last_ms - first_ms) * 0.01, 30_000)
-    low, high = (min(max(edge / DAY_MS, FIRST_DAY), LAST_DAY) for edge in (first_ms - margin, last_ms + margin))
-    panel.set_xlim(low, high)
+    panel.set_xlim((first_ms - margin) / DAY_MS, (last_ms + margin) / DAY_MS)
     locator = AutoDateLocator(tz=timezone, minticks=4, maxticks=9)  # type: ignore[no-untyped-call]
     panel.xaxis.set_major_locator(locator)
     panel.xaxis.set_major_formatter(
