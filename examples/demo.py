@@ -76,6 +76,7 @@ def progress(programs: Programs, node: str) -> Progress:
     """Read from the databases how far a node's readings have come."""
     of_node = "source_id IN (SELECT s.id FROM sources s JOIN nodes n ON n.id = s.node_id WHERE n.name = ?)"
     readings = f"SELECT count(*) FROM readings WHERE {of_node}"
+    lost = "ranges WHERE kind = 1"
     return Progress(
         taken=sum(last for _, last in epochs(programs, node)),
         in_the_outbox=count(programs.outbox(node), "SELECT count(*) FROM readings"),
@@ -84,7 +85,7 @@ def progress(programs: Programs, node: str) -> Progress:
         archived=count(
             programs.store, f"{readings} AND archive_id IN (SELECT id FROM archives WHERE state = 2)", node
         ),
-        lost=count(programs.store, f"SELECT sum(last - first + 1) FROM ranges WHERE kind = 1 AND {of_node}", node),
+        lost=count(programs.store, f"SELECT coalesce(sum(last - first + 1), 0) FROM {lost} AND {of_node}", node),
     )
 
 
@@ -133,21 +134,19 @@ class Screen:
                 if self._console.is_terminal:
                     live.update(Group(self._table(), *self._hints()), refresh=True)
                 else:
-                    print(f"{time.monotonic() - started:4.0f} s  {self._total()}", flush=True)
+                    print(f"{time.monotonic() - started:4.0f} s  {self._found()['both']}", flush=True)
                 left_s = interval_s if seconds is None else started + seconds - time.monotonic()
                 until.wait(max(0.0, min(interval_s, left_s)))
 
     def _found(self) -> dict[str, Progress]:
-        return {node: progress(self._programs, node) for node in NODES}
-
-    def _total(self) -> Progress:
-        return Progress(*map(sum, zip(*map(astuple, self._found().values()), strict=True)))
+        found = {node: progress(self._programs, node) for node in NODES}
+        return found | {"both": Progress(*map(sum, zip(*map(astuple, found.values()), strict=True)))}
 
     def _table(self) -> Table:
         shown = Table("node", title="Readings, and how far they have come")
         for field in fields(Progress):
             shown.add_column(field.name.replace("_", " "), justify="right")
-        for node, found in (self._found() | {"both": self._total()}).items():
+        for node, found in self._found().items():
             shown.add_row(node, *map(str, astuple(found)))
         return shown
 

@@ -198,7 +198,7 @@ class Programs:
         if self.mosquitto is None:
             configuration = self.folder / "iotcore.toml"
             configuration.write_text(IOTCORE.format(port=self.broker_port), encoding="utf-8")
-            return [sys.executable, "-m", "iotcore", "--config", str(configuration)]
+            return [sys.executable, "-m", "iotcore", "--config", str(configuration), "--log-level", "CRITICAL"]
         configuration = self.folder / "mosquitto.conf"
         text = (ROOT / "mosquitto" / "mosquitto.conf").read_text(encoding="utf-8")
         text = text.replace("listener 1883 ", f"listener {self.broker_port} ")
