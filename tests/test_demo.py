@@ -70,7 +70,7 @@ def judge(process: Process, folder: Path) -> tuple[int, ...]:
     (numbers,) = SUMMARY.findall(process.output())
     assert SUMMARY.fullmatch(process.output().splitlines()[-1])
     assert started_by(folder) == []
-    for path in re.findall(r"^(?:An archive: |The plot:   )(\S+?),?(?: |$)", process.output(), re.MULTILINE):
+    for path in re.findall(r"^(?:An archive|The plot): +(.*\.(?:csv|png))", process.output(), re.MULTILINE):
         assert Path(path).stat().st_size > 0
     return tuple(map(int, numbers))
 
