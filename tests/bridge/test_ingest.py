@@ -31,9 +31,9 @@ class Peer:
     def _on_message(self, _client: Client, _data: object, message: MQTTMessage) -> None:
         self.messages.append((message.topic, bytes(message.payload)))
 
-    def publish(self, topic: str, payload: bytes) -> None:
-        info = self._client.publish(topic, payload, qos=1)
-        eventually(info.is_published)
+    def publish(self, topic: str, *payloads: bytes) -> None:
+        infos = [self._client.publish(topic, payload, qos=1) for payload in payloads]
+        eventually(lambda: all(info.is_published() for info in infos))
 
     def last(self, topic: str) -> bytes | None:
         return next((payload for name, payload in reversed(self.messages) if name == topic), None)
@@ -107,8 +107,7 @@ def test_everything_published_while_ingest_was_killed_arrives_once(
     eventually(lambda: peer.receipt().get("through") == 1)
 
     ingest.kill()
-    for seq in range(2, 400):
-        peer.publish(READING, reading(seq))
+    peer.publish(READING, *(reading(seq) for seq in range(2, 400)))
     ingest.start()
 
     eventually(lambda: peer.receipt().get("through") == 399, told=ingest.output)
