@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from mqtt_client import logs
-from mqtt_client.errors import SensorBridgeError, SettingsError
+from mqtt_client.errors import SensorBridgeError, SensorFailed, SettingsError
 from mqtt_client.settings import NodeSettings, load, read_environment
 from mqtt_client.version import own_version
 
@@ -59,3 +59,86 @@ def run(env_file: Path | None) -> None:
 
     with told():
         run_node(settings_from(env_file))
+
+
+@main.command()
+@env_file
+def check(env_file: Path | None) -> None:
+    """Tell what is right or wrong with settings, sensors, outbox and clock."""
+    from mqtt_client.check import env_file_variables, find, strangers
+
+    with told():
+        settings = settings_from(env_file)
+        faults = 0
+        for finding in (*strangers(env_file_variables(env_file)), *find(settings)):
+            faults += finding.verdict == "FAULT"
+            click.echo(f"{finding.verdict:5} {finding.text}")
+        if faults:
+            click.echo(f"{faults} fault{'s' if faults > 1 else ''} found", err=True)
+            sys.exit(1)
+
+
+@main.command()
+@env_file
+def read(env_file: Path | None) -> None:
+    """Read each sensor once and print what it measures."""
+    from mqtt_client.check import describe, read_once
+    from mqtt_client.sensors.registry import make_sensors
+
+    with told():
+        settings = settings_from(env_file)
+        failed = False
+        for name, sensor in make_sensors(settings.node_sensors).items():
+            try:
+                values, refused = read_once(sensor, settings)
+            except SensorFailed as exc:
+                values, refused = {}, [str(exc)]
+            if values:
+                click.echo(f"{name}: {describe(values)}")
+            for fault in refused:
+                failed = True
+                click.echo(f"{name}: {fault}", err=True)
+        if failed:
+            sys.exit(1)
+
+
+@main.command()
+@env_file
+@click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object.")
+def status(env_file: Path | None, as_json: bool) -> None:
+    """Tell how many readings wait, what was lost, and when the last receipt came."""
+    from mqtt_client.status import lines, read_status
+
+    with told():
+        found = read_status(settings_from(env_file))
+        if as_json:
+            import json
+
+            click.echo(json.dumps(found, ensure_ascii=False, indent=2))
+        else:
+            click.echo("\n".join(lines(found)))
+
+
+@main.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@env_file
+def import_(file: Path, env_file: Path | None) -> None:
+    """Take the unsent readings of the old script's JSON FILE into the outbox, each once for ever."""
+    from mqtt_client.clock import SystemTime
+    from mqtt_client.legacy import import_file
+    from mqtt_client.outbox.opening import open_outbox
+
+    with told():
+        settings = settings_from(env_file)
+        boot = SystemTime().boot
+        outbox = open_outbox(settings.outbox_path, settings.node_id, boot, settings.outbox_max_readings)
+        try:
+            outcome = import_file(file, outbox, settings.timezone)
+        finally:
+            outbox.close()
+        click.echo(f"imported {outcome.imported}, imported before {outcome.known}, sent before {outcome.sent}")
+        for one in outcome.malformed:
+            click.echo(f"{file}: entry {one.position}: {one.reason}", err=True)
+        if outcome.malformed:
+            click.echo(f"{len(outcome.malformed)} malformed entries were not imported", err=True)
+            sys.exit(1)

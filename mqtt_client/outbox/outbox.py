@@ -112,7 +112,10 @@ class Outbox:
         try:
             self._commit(list(zip(rows, drafts, strict=True)), entries, reference_ms)
         except StorageFull:
-            self.losses.add(epoch.name, first, last, UNWRITTEN)
+            if entries:
+                epoch.next_seq = first  # nothing is lost: the file that is imported still has them
+            else:
+                self.losses.add(epoch.name, first, last, UNWRITTEN)
             raise
         epoch.rows.add(first, last)
         for row, draft in zip(rows, drafts, strict=True):

@@ -175,6 +175,7 @@ class Publisher:
 
     def disconnect(self) -> None:
         """End the connection."""
+        self.presence.is_connected = False
         self._connection.close()
 
     # Events ------------------------------------------------------------------------------------

@@ -1,0 +1,138 @@
+"""What ``mqtt-node check`` finds: one line for each thing that is right or wrong. It changes nothing."""
+
+import difflib
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from dotenv import dotenv_values
+
+from mqtt_client.clock import SystemTime, Timekeeper
+from mqtt_client.errors import PersonNeeded, SensorFailed, SettingsError
+from mqtt_client.health import decode_state
+from mqtt_client.outbox.peek import glance
+from mqtt_client.reading import UNITS, format_time, from_ms
+from mqtt_client.sensors.quality import Quality
+from mqtt_client.sensors.registry import make_sensors
+from mqtt_client.sensors.sensor import Sensor
+from mqtt_client.settings import NodeSettings, described
+from mqtt_client.status import NEVER_RECEIPTED, is_running
+
+PREFIXES = ("MQTT_", "NODE_", "OUTBOX_", "SAMPLE_")
+CLOSE = 0.85
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at."""
+
+    verdict: str
+    """``ok``, ``note`` or ``FAULT``."""
+    text: str
+
+
+def find(settings: NodeSettings) -> Iterator[Finding]:
+    """Look at everything that the node needs before it runs, the broker aside."""
+    yield Finding("ok", f"settings: node {settings.node_id}, broker {settings.mqtt_host}:{settings.broker_port}")
+    yield from _sensors(settings)
+    yield from _outbox(settings)
+    yield Finding("ok", f"time zone: {settings.timezone.key}")
+    yield _clock(settings)
+
+
+def strangers(variables: Mapping[str, str | None]) -> Iterator[Finding]:
+    """Tell the variables of an env file that are nearly one of ours, or look like ours and are not."""
+    settings = described(NodeSettings)
+    known = set(settings) | {alias for setting in settings.values() for alias in setting.aliases}
+    for name in variables:
+        if name in known or name.removesuffix("_FILE") in known:
+            continue
+        close = difflib.get_close_matches(name, known, 1, CLOSE)
+        if close:
+            yield Finding("note", f"{name}: no such setting; did you mean {close[0]}?")
+        elif name.startswith(PREFIXES):
+            yield Finding("note", f"{name}: no such setting")
+
+
+def env_file_variables(file: Path | None) -> dict[str, str | None]:
+    """Return the variables of the env file alone, none where there is no file."""
+    source = file or Path(".env")
+    return dict(dotenv_values(source)) if source.is_file() else {}
+
+
+def read_once(sensor: Sensor, settings: NodeSettings) -> tuple[dict[str, float], list[str]]:
+    """Read a sensor once; return its values and what of them is refused.
+
+    Raises:
+        SensorFailed: it gave none.
+    """
+    sensor.open()
+    try:
+        measured = sensor.read()
+    finally:
+        sensor.close()
+    if measured is None:
+        raise SensorFailed("it has no values")
+    return Quality(settings.node_calibration, {}, settings.node_heartbeat).judge(measured, time.monotonic())
+
+
+def describe(values: Mapping[str, float]) -> str:
+    """Return values with their units, for people."""
+    return ", ".join(f"{name} {value:g} {UNITS.get(name, '')}".rstrip() for name, value in values.items())
+
+
+def _sensors(settings: NodeSettings) -> Iterator[Finding]:
+    try:
+        sensors = make_sensors(settings.node_sensors)
+    except SettingsError as exc:
+        yield from (Finding("FAULT", fault) for fault in exc.faults)
+        return
+    for name, sensor in sensors.items():
+        try:
+            values, refused = read_once(sensor, settings)
+        except SensorFailed as exc:
+            yield Finding("FAULT", f"sensor {name}: {exc}")
+            continue
+        if values:
+            yield Finding("ok", f"sensor {name}: {describe(values)}")
+        yield from (Finding("FAULT", f"sensor {name}: {one}") for one in refused)
+
+
+def _outbox(settings: NodeSettings) -> Iterator[Finding]:
+    path = settings.outbox_path
+    if not path.exists():
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
+            yield Finding("ok", f"outbox: {path} will be made")
+        else:
+            yield Finding("FAULT", f"OUTBOX_PATH: {str(path)!r} cannot be made: {str(folder)!r} cannot be written")
+        return
+    try:
+        found = glance(path)
+    except PersonNeeded as exc:
+        yield Finding("FAULT", str(exc))
+        return
+    if not os.access(path, os.W_OK) or not os.access(path.absolute().parent, os.W_OK | os.X_OK):
+        yield Finding("FAULT", f"OUTBOX_PATH: {str(path)!r} cannot be written")
+    elif found.node not in ("", settings.node_id) and found.waiting:
+        yield Finding(
+            "FAULT", f"NODE_ID: {settings.node_id!r} was given, but the outbox holds readings of {found.node!r}"
+        )
+    else:
+        using = ", a node is running on it" if is_running(path) else ""
+        yield Finding("ok", f"outbox: {path}, {found.waiting} of {settings.outbox_max_readings} readings wait{using}")
+    if settings.node_confirm == "bridge" and found.next_seq > 1 and decode_state(found.state).receipt is None:
+        yield Finding("note", NEVER_RECEIPTED)
+
+
+def _clock(settings: NodeSettings) -> Finding:
+    source = SystemTime()
+    wall_ms = source.wall_ms()
+    time_ = format_time(from_ms(wall_ms))
+    keeper = Timekeeper(source, settings.node_clock_wait, None)
+    if not keeper.is_plausible(wall_ms):
+        return Finding(
+            "FAULT", f"clock: {time_} cannot be; readings wait {settings.node_clock_wait:g} s for it to be set"
+        )
+    return Finding("ok", f"clock: {time_}, {keeper.state}")
