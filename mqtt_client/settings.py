@@ -256,14 +256,23 @@ def described(kind: type[CommonSettings]) -> dict[str, Setting[Any]]:
 def read_environment(env_file: Path | None = None) -> dict[str, str]:
     """Return the environment's variables over those of the env file (.env in this folder unless given).
 
-    The values of the file are taken as they are written: a ``$`` in a password is a dollar sign.
+    Raises:
+        SettingsError: the file was given and cannot be read, or has lines that are not ``NAME=value``.
+    """
+    return env_file_variables(env_file) | dict(os.environ)
+
+
+def env_file_variables(env_file: Path | None = None) -> dict[str, str]:
+    """Return the variables of the env file alone, none where none was given and there is no .env.
+
+    Their values are taken as they are written: a ``$`` in a password is a dollar sign.
 
     Raises:
         SettingsError: the file was given and cannot be read, or has lines that are not ``NAME=value``.
     """
     source = env_file or Path(".env")
     if env_file is None and not source.is_file():
-        return dict(os.environ)
+        return {}
     try:
         with source.open(encoding="utf-8-sig") as stream:
             lines = list(parse_stream(stream))
@@ -273,7 +282,7 @@ def read_environment(env_file: Path | None = None) -> dict[str, str]:
     if unreadable:
         numbers = ", ".join(str(line.original.line) for line in unreadable)
         raise SettingsError([f"{source}: line {numbers} cannot be understood; allowed are lines NAME=value"])
-    return {line.key: line.value or "" for line in lines if line.key} | dict(os.environ)
+    return {line.key: line.value or "" for line in lines if line.key}
 
 
 def load(kind: type[Settings], variables: Mapping[str, str]) -> Settings:
