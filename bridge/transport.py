@@ -84,7 +84,7 @@ class Connection:
         self._headers = server.headers()
         self._timeout = urllib3.Timeout(total=server.timeout_s)
         self._pool, self._target = _pool(server.url)
-        self._latest: urllib3.connection.HTTPConnection | None = None
+        self._socket: socket.socket | None = None
         self._watch()
         self._deadline: float | None = None
         self._guard = threading.Lock()
@@ -131,20 +131,21 @@ class Connection:
         self._pool.close()
 
     def _shut(self) -> None:
-        sock = self._latest.sock if self._latest is not None else None
-        if sock is not None:
+        if self._socket is not None:
             with suppress(OSError):  # it may be closed already
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)  # also for TLS: no goodbye that could block
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # also for TLS: no goodbye that could block
 
     def _watch(self) -> None:
-        """Note each connection that the pool makes, so that its socket can be shut."""
-        make = self._pool.ConnectionCls
+        """Note each socket that the pool connects, so that it can be shut."""
+        plain = self._pool.ConnectionCls
+        noting = self
 
-        def make_and_note(*arguments: object, **keywords: object) -> object:
-            self._latest = make(*arguments, **keywords)  # type: ignore[arg-type, assignment]
-            return self._latest
+        class WatchedConnection(plain):  # type: ignore[valid-type, misc]  # of HTTP or HTTPS
+            def connect(self) -> None:
+                super().connect()
+                noting._socket = self.sock
 
-        self._pool.ConnectionCls = make_and_note  # type: ignore[assignment]
+        self._pool.ConnectionCls = WatchedConnection
 
     def _no_answer(self, exc: Exception) -> Answer:
         late = self._deadline is not None and time.monotonic() >= self._deadline
@@ -201,7 +202,7 @@ def _answer(response: urllib3.BaseHTTPResponse) -> Answer:
 
 
 def _is_without_tls(exc: BaseException) -> bool:
-    """Tell whether no TLS came about, for a wrong certificate or none at all; a broken connection is another thing."""
+    """Tell whether no TLS came about, for a wrong certificate or none; a broken connection is another thing."""
     return isinstance(_innermost(exc), ssl.SSLError) and not isinstance(_innermost(exc), ssl.SSLEOFError)
 
 

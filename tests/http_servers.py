@@ -40,9 +40,14 @@ class Receiver:
 
     def stop(self) -> None:
         """End it."""
-        self._server.trigger.pull_trigger(self._server.close)  # in its own thread, which then ends
+        self._server.trigger.pull_trigger(self._close)  # in its own thread, which then ends
         self._thread.join(5)
         self._server.task_dispatcher.shutdown()
+
+    def _close(self) -> None:
+        self._server.close()
+        for channel in list(self._server.active_channels.values()):
+            channel.close()
 
 
 @dataclass(frozen=True)
