@@ -38,6 +38,7 @@ log = logging.getLogger("node")
 HEALTH_S = 60.0
 STATE_S = 5.0
 CLOCK_S = 1.0
+FLUSH_MORE_S = 0.2
 LINGER_S = 0.03
 """Sensors of one beat come so close together, and share a commit."""
 AT_ONCE = 2000
@@ -116,18 +117,15 @@ class Node:
         """Wait for events or the next deadline, and do what is due."""
         for event in self._wait():
             self._handle(event)
-        now = time.monotonic()
-        try:
-            self._commit_due(now)
-            self._release_held(now)
-            self.publisher.pump(now)
-            self._tell(now)
-            self._flush_due(now)
-            if self._is_full:
-                self._is_full = False
-                log.info("the outbox can be written again")
-        except StorageFull as exc:
-            self._on_full(exc)
+        now, commits = time.monotonic(), self._outbox.commits
+        for action in (self._commit_due, self._release_held, self.publisher.pump, self._tell, self._flush_due):
+            try:
+                action(now)
+            except StorageFull as exc:
+                self._on_full(exc)
+        if self._is_full and self._outbox.commits > commits:
+            self._is_full = False
+            log.info("the outbox can be written again")
 
     def _wait(self) -> list[object]:
         """Return what has happened, at the latest when something is due."""
@@ -226,7 +224,7 @@ class Node:
         elif self._flush_at is None:
             self._flush_at = now + self._flush_s
         elif now >= self._flush_at:
-            self._flush_at = None
+            self._flush_at = now + FLUSH_MORE_S  # many deletions go in several commits
             self._outbox.flush()
 
     def _on_full(self, exc: StorageFull) -> None:
@@ -314,25 +312,31 @@ class Node:
         """Commit what waits, say goodbye to the broker, and let everything go."""
         for sampler in self._samplers:
             sampler.stop()
+        deadline = time.monotonic() + GOODBYE_S
         for sampler in self._samplers:
-            sampler.join(0.2)
+            sampler.join(max(0.0, deadline - time.monotonic()))
         try:
             for event in self._drain():
                 self._handle(event)
             self._commit_at = 0.0 if self._drafts else None
             self._commit_due(time.monotonic())
-            self.publisher.pump(time.monotonic())
+            self._say_goodbye()
         except StorageFull as exc:
             self._on_full(exc)
+        finally:
+            self.publisher.disconnect()
+            self._state_at = 0.0
+            self._note_state(time.monotonic())
+            self._outbox.close()
+
+    def _say_goodbye(self) -> None:
+        """Send what was just committed and ``offline``, and wait a little for the answers."""
+        self.publisher.pump(time.monotonic())
         self.publisher.close()
         deadline = time.monotonic() + GOODBYE_S
         while not self.publisher.is_quiet and time.monotonic() < deadline:
             for event in self._drain(0.05):
                 self._handle(event)
-        self.publisher.disconnect()
-        self._state_at = 0.0
-        self._note_state(time.monotonic())
-        self._outbox.close()
 
     def _drain(self, timeout_s: float = 0.0) -> list[object]:
         found: list[object] = []

@@ -4,10 +4,12 @@ import logging
 import signal
 
 from mqtt_client.clock import SystemTime
+from mqtt_client.errors import OutboxDamaged
 from mqtt_client.node import Node
 from mqtt_client.outbox.opening import open_outbox
 from mqtt_client.outbox.peek import read_state
 from mqtt_client.sensors.registry import make_sensors
+from mqtt_client.sensors.sensor import Sensor
 from mqtt_client.settings import NodeSettings
 
 log = logging.getLogger("node")
@@ -21,8 +23,21 @@ def run_node(settings: NodeSettings) -> None:
     """
     sensors = make_sensors(settings.node_sensors)
     source = SystemTime()
-    outbox = open_outbox(settings.outbox_path, settings.node_id, source.boot, settings.outbox_max_readings)
-    node = Node(settings, outbox, sensors, source, read_state(settings.outbox_path))
+    is_damaged = False
+    while True:
+        try:
+            _run(settings, sensors, source, is_damaged)
+            return
+        except OutboxDamaged as exc:
+            log.error("%s; opening it anew", exc)
+            is_damaged = True
+
+
+def _run(settings: NodeSettings, sensors: dict[str, Sensor], source: SystemTime, is_damaged: bool) -> None:
+    """Run until stopped, or until the outbox is found damaged."""
+    path, room = settings.outbox_path, settings.outbox_max_readings
+    outbox = open_outbox(path, settings.node_id, source.boot, room, is_damaged=is_damaged)
+    node = Node(settings, outbox, sensors, source, read_state(path))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: node.stop())
     log.info(

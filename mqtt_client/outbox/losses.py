@@ -55,6 +55,9 @@ class Losses:
 
     def add(self, epoch: str, first: int, last: int | None, reason: str) -> None:
         """Note a loss for the next commit, which also deletes its readings."""
+        before = self._new[-1] if self._new else None
+        if before and (before.epoch, before.reason, before.last) == (epoch, reason, first - 1):
+            first = self._new.pop().first
         self._new.append(Loss(0, epoch, first, last, reason))
 
     def settle(self, epoch: str, through: int) -> None:

@@ -20,7 +20,7 @@ CHECKED_BYTES = 64 * 1024 * 1024
 """Up to this size the whole file is checked at each start; above, damage is met where it is read."""
 
 
-def open_outbox(path: Path, node: str, boot: str, max_readings: int) -> Outbox:
+def open_outbox(path: Path, node: str, boot: str, max_readings: int, *, is_damaged: bool = False) -> Outbox:
     """Open the node's outbox, making it where it is missing.
 
     Args:
@@ -28,6 +28,7 @@ def open_outbox(path: Path, node: str, boot: str, max_readings: int) -> Outbox:
         node: NODE_ID; a full outbox of another node is refused.
         boot: what tells this uptime of the machine from others.
         max_readings: how many it holds before it gives up the oldest.
+        is_damaged: the file was found damaged while it was in use.
 
     Raises:
         LockHeld: another process has it open.
@@ -43,6 +44,8 @@ def open_outbox(path: Path, node: str, boot: str, max_readings: int) -> Outbox:
         if salvaged_name(path).exists():
             finish_replacing(path)
         try:
+            if is_damaged:
+                raise OutboxDamaged(f"OUTBOX_PATH: {str(path)!r} is damaged")
             return _open(path, node, boot, max_readings, lock)
         except OutboxDamaged as exc:
             log.error("%s; salvaging what can be read", exc)

@@ -11,6 +11,7 @@ epochs; only the last one grows.
 """
 
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from mqtt_client.reading import Clock, Reading, decode, encode, from_ms
 
 DELETE_AT_ONCE = 20_000
 PUT_AT_ONCE = 1000
+CLOSE_S = 2.0
 FULL = "the outbox was full"
 UNWRITTEN = "the card was full"
 UNREADABLE = "damaged in the outbox"
@@ -50,6 +52,7 @@ class Outbox:
         self.max_readings = max_readings
         self._connection = connection
         self._release = release
+        self.commits = 0
         self._is_publishing = False
         self._state: bytes | None = None
         with translated(path), transaction(connection):
@@ -308,8 +311,10 @@ class Outbox:
 
     def close(self) -> None:
         """Commit what waits, where there is room, and let the file and its lock go."""
+        deadline = time.monotonic() + CLOSE_S
         try:
-            self.flush()
+            while self.has_changes and time.monotonic() < deadline:
+                self.flush()
         except StorageFull:
             pass  # deletions only: they come back and are settled again
         finally:
@@ -340,6 +345,7 @@ class Outbox:
                 self._update_epoch(one, reference_ms)
             if self._state is not None:
                 execute("INSERT OR REPLACE INTO meta VALUES ('state', ?)", (self._state,))
+        self.commits += 1
         self._state = None
         self._reference_ms = reference_ms
         self.losses.written()

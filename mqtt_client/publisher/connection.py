@@ -42,6 +42,7 @@ class Unreachable(NamedTuple):
     """A connection could not be made, or the broker refused it."""
 
     reason: str
+    is_refused: bool
 
 
 class Disconnected(NamedTuple):
@@ -160,7 +161,7 @@ class Connection:
         if client is not self._client:
             return
         if code.is_failure:
-            self._events.put(Unreachable(str(code)))
+            self._events.put(Unreachable(str(code).lower(), True))
             return
         if hasattr(client, "drop_out_messages"):  # older paho: the node renews the client instead
             client.drop_out_messages()
@@ -180,7 +181,7 @@ class Connection:
     def _on_connect_fail(self, client: Client, _userdata: object) -> None:
         if client is self._client:
             self._spread_delay(client)
-            self._events.put(Unreachable("no connection"))
+            self._events.put(Unreachable("no connection", False))
 
     def _on_disconnect(
         self, client: Client, _userdata: object, _flags: DisconnectFlags, code: ReasonCode, _properties: object

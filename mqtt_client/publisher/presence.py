@@ -44,9 +44,10 @@ class Presence:
             self.trouble = None
             log.info("connected to broker %s", self._broker)
 
-    def unreachable(self, reason: str) -> None:
-        """Note that no connection could be made."""
-        trouble = f"broker {self._broker} cannot be reached ({reason})"
+    def unreachable(self, reason: str, is_refused: bool) -> None:
+        """Note that no connection could be made, or that the broker refused it."""
+        how = "refuses the connection" if is_refused else "cannot be reached"
+        trouble = f"broker {self._broker} {how} ({reason})"
         if self.trouble != trouble:
             self.trouble = trouble
             log.warning("%s; readings wait in the outbox", trouble)

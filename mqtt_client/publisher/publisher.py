@@ -102,6 +102,7 @@ class Publisher:
         self._generation = -1
         self._phase = Phase.OFFLINE
         self._phase_until = 0.0
+        self._renew_at: float | None = None
         self._window = 1
         self._message_bytes = BACKLOG_MAX_BYTES
         self._in_flight: dict[int, Delivery] = {}
@@ -186,7 +187,7 @@ class Publisher:
             case Connected():
                 self._on_connected(event, now)
             case Unreachable():
-                self.presence.unreachable(event.reason)
+                self.presence.unreachable(event.reason, event.is_refused)
             case Disconnected(generation=generation) if generation == self._generation:
                 self._on_disconnected(event, now)
             case Subscribed(generation=generation) if generation == self._generation:
@@ -219,9 +220,11 @@ class Publisher:
         self._phase = Phase.OFFLINE
         self._forget_in_flight()
         self._bridges.clear()
-        self._connection.slow_down(self.presence.disconnected(event.reason, event.is_taken_over, now))
+        delay_s = self.presence.disconnected(event.reason, event.is_taken_over, now)
+        self._connection.slow_down(delay_s)
         if self._connection.needs_renewal:
-            self._connection.renew()
+            self._connection.close()
+            self._renew_at = now + delay_s
 
     def _forget_in_flight(self) -> None:
         """Give up waiting for answers; without one, nothing counts as published."""
@@ -342,6 +345,9 @@ class Publisher:
 
     def pump(self, now: float) -> None:
         """Send what may go now."""
+        if self._renew_at is not None and now >= self._renew_at:
+            self._renew_at = None
+            self._connection.renew()
         if self._phase in (Phase.SUBSCRIBING, Phase.LISTENING) and now >= self._phase_until:
             self._become_ready(now)
         self._demote_late(now)
@@ -360,14 +366,14 @@ class Publisher:
 
     def deadline(self, now: float) -> float | None:
         """Return the monotonic time at which :meth:`pump` has to be called at the latest, None for no matter when."""
-        times: list[float] = []
+        times: list[float] = [] if self._renew_at is None else [self._renew_at]
         if self._phase in (Phase.SUBSCRIBING, Phase.LISTENING):
             times.append(self._phase_until)
         if self.is_ready:
             times += [backoff.until for backoff in self._backoffs.values() if backoff.until > now]
             if self._in_flight:
                 times.append(next(iter(self._in_flight.values())).sent_at + ANSWER_WAIT_S + 1)
-            if self.bridge_is_online:
+            if self.bridge_is_online and not self._by_broker:
                 if self.outbox.losses.told:
                     times.append(self._tell_deadline)
                 for epoch in self.outbox.epochs:
@@ -404,7 +410,10 @@ class Publisher:
                 break  # one probe at a time
 
     def _send_losses(self, now: float) -> None:
-        if self.bridge_is_online and now >= self._tell_deadline and self.outbox.losses.told:
+        if not self.outbox.losses.told:
+            self._tell_wait_s = FIRST_WAIT_S
+            self._tell_deadline = now + FIRST_WAIT_S
+        elif self.bridge_is_online and now >= self._tell_deadline:
             self._tell_wait_s = min(2 * self._tell_wait_s, LONGEST_WAIT_S)
             self._tell_deadline = now + self._tell_wait_s
             self._tell_again = True
