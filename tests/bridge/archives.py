@@ -6,6 +6,9 @@ from pathlib import Path
 
 import openpyxl
 
+from bridge.moving import Moved, move
+from bridge.settings import BridgeSettings
+from bridge.store.database import Store
 from tests.processes import python
 
 
@@ -79,3 +82,17 @@ def deadly_command(job: str, steps: tuple[str, ...], at: int) -> list[str]:
     """Return a command that runs a job until just before its n-th step."""
     assert sys.executable
     return python("-c", DRIVER, job, ",".join(steps), str(at))
+
+
+def move_archives(settings: BridgeSettings, _store: Store) -> None:
+    """Move what a clean-up moves, without its plot."""
+    settings.backup_directory.mkdir(parents=True, exist_ok=True)
+    for path in sorted(settings.archive_directory.iterdir()):
+        assert move(path, settings.backup_directory) in (Moved.MOVED, Moved.FINISHED)
+
+
+def plot(settings: BridgeSettings, _store: Store) -> None:
+    """Draw the archives."""
+    from bridge.plot import plot_archives
+
+    plot_archives(settings)
