@@ -16,7 +16,7 @@ from mqtt_client.topics import is_name, is_node_name
 T = TypeVar("T")
 
 _PASSWORD_IN_URL = re.compile(r"(?<=://)([^/?#\s:@]*):[^/?#\s@]*@")
-_SENSOR = re.compile(r"\s*([A-Za-z0-9_-]{1,64})\s*=\s*([A-Za-z][A-Za-z0-9]*)\s*(?::(.*))?", re.DOTALL)
+_SENSOR = re.compile(r"\s*([A-Za-z0-9_-]{1,64})\s*=\s*([A-Za-z][A-Za-z0-9_-]*)\s*(?::(.*))?", re.DOTALL)
 
 
 class Secret:

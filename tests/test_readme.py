@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
+from bridge.settings import BridgeSettings
+from mqtt_client.sensors.registry import DRIVERS
+from mqtt_client.settings import NodeSettings, described
+
 ROOT = Path(__file__).parent.parent
 ENGLISH = (ROOT / "README.md").read_text(encoding="utf-8")
 FRENCH = (ROOT / "README.fr.md").read_text(encoding="utf-8")
@@ -70,6 +74,32 @@ def test_every_command_that_is_named_exists(program: str, module: str) -> None:
     offered = set(re.findall(r"^  ([a-z][a-z-]*)  ", told.stdout.partition("Commands:")[2], re.MULTILINE))
 
     assert named_subcommands(program) <= offered
+
+
+@pytest.mark.parametrize("text", [ENGLISH, FRENCH], ids=["english", "french"])
+def test_the_table_of_sensors_has_each_driver(text: str) -> None:
+    (table,) = re.findall(r"^\| (?:sensor|capteur) \|.*?\n\n", text, re.MULTILINE | re.DOTALL)
+
+    assert re.findall(r"^\| `([a-z0-9]+)", table, re.MULTILINE) == list(DRIVERS)
+
+
+def code_that_uses_settings() -> str:
+    files = [path for package in ("mqtt_client", "bridge") for path in (ROOT / package).rglob("*.py")]
+    return "\n".join(path.read_text("utf-8") for path in files if path != ROOT / "bridge" / "settings.py")
+
+
+@pytest.mark.parametrize("text", [ENGLISH, FRENCH], ids=["english", "french"])
+def test_the_settings_without_effect_are_named_and_no_others(text: str) -> None:
+    (admitted,) = re.findall(r"^- \*\*(?:Not here yet|Pas encore là)\*\*.*?(?=^- )", text, re.MULTILINE | re.DOTALL)
+    code = code_that_uses_settings()
+
+    unused = [
+        name
+        for name in {**described(NodeSettings), **described(BridgeSettings)}
+        if not re.search(rf"(settings|self)\.{name.lower()}\b", code)
+    ]
+
+    assert re.findall(r"`([A-Z_]+)`", admitted) == unused
 
 
 def test_the_server_that_is_shown_keeps_a_reading_that_comes_twice_once() -> None:
