@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from dotenv import dotenv_values
-
 from mqtt_client.clock import SystemTime, Timekeeper
 from mqtt_client.errors import PersonNeeded, SensorFailed, SettingsError
 from mqtt_client.health import decode_state
@@ -41,7 +39,7 @@ def find(settings: NodeSettings) -> Iterator[Finding]:
     yield _clock(settings)
 
 
-def strangers(variables: Mapping[str, str | None]) -> Iterator[Finding]:
+def strangers(variables: Mapping[str, str]) -> Iterator[Finding]:
     """Tell the variables of an env file that are nearly one of ours, or look like ours and are not."""
     settings = described(NodeSettings)
     known = set(settings) | {alias for setting in settings.values() for alias in setting.aliases}
@@ -53,12 +51,6 @@ def strangers(variables: Mapping[str, str | None]) -> Iterator[Finding]:
             yield Finding("note", f"{name}: no such setting; did you mean {close[0]}?")
         elif name.startswith(PREFIXES):
             yield Finding("note", f"{name}: no such setting")
-
-
-def env_file_variables(file: Path | None) -> dict[str, str | None]:
-    """Return the variables of the env file alone, none where there is no file."""
-    source = file or Path(".env")
-    return dict(dotenv_values(source)) if source.is_file() else {}
 
 
 def read_once(sensor: Sensor, settings: NodeSettings) -> tuple[dict[str, float], list[str]]:

@@ -9,7 +9,7 @@ import click
 
 from mqtt_client import logs
 from mqtt_client.errors import SensorBridgeError, SensorFailed, SettingsError
-from mqtt_client.settings import NodeSettings, load, read_environment
+from mqtt_client.settings import NodeSettings, env_file_variables, load, read_environment
 from mqtt_client.version import own_version
 
 env_file = click.option(
@@ -65,7 +65,7 @@ def run(env_file: Path | None) -> None:
 @env_file
 def check(env_file: Path | None) -> None:
     """Tell what is right or wrong with settings, sensors, outbox and clock."""
-    from mqtt_client.check import env_file_variables, find, strangers
+    from mqtt_client.check import find, strangers
 
     with told():
         settings = settings_from(env_file)
