@@ -4,7 +4,6 @@ import difflib
 import os
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 from mqtt_client.clock import SystemTime, Timekeeper
