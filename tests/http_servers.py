@@ -94,6 +94,7 @@ class ScriptedServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = 65536  # an answer in one piece
 
             def do_POST(self) -> None:  # the library's name
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

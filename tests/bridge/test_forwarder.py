@@ -23,6 +23,14 @@ from tests.processes import eventually, free_port
 Settings = Callable[..., BridgeSettings]
 
 
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin back-off, pauses and reports at a tenth of their seconds."""
+    monkeypatch.setattr("bridge.answers._FIRST_BACK_OFF_S", 0.1)
+    monkeypatch.setattr("bridge.pace._FIRST_PAUSE_S", 0.1)
+    monkeypatch.setattr("bridge.forward_state._EVERY_S", 0.5)
+
+
 @contextmanager
 def forwarding(settings: BridgeSettings, store: Store) -> Iterator[None]:
     """Run the forwarder for a block, and check that it ends in time."""
