@@ -13,9 +13,11 @@ from tests.processes import python
 
 
 def csv_rows(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a CSV archive in the standard form."""
-    with path.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
+    """Return the rows of a CSV archive in either form."""
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        delimiter = ";" if ";" in stream.readline() else ","
+        stream.seek(0)
+        return list(csv.DictReader(stream, delimiter=delimiter))
 
 
 def sheet_rows(path: Path, sheet: int = 0) -> list[dict[str, object]]:
