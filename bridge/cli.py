@@ -202,8 +202,15 @@ def clean_up_now(settings: BridgeSettings) -> None:
     from bridge.cleanup import cleanup
 
     report = cleanup(settings, open_store(settings.store_url, create=False))
-    for line in report.lines():
-        click.echo(line)
+    if report.plot:
+        click.echo(f"plot     {report.plot}")
+    for file in report.moved:
+        click.echo(f"moved    {file}")
+    for file in report.deleted:
+        click.echo(f"deleted  {file}: older than BACKUP_KEEP_DAYS")
+    for file, reason in report.left.items():
+        click.echo(f"left     {file}: {reason}")
+    click.echo(f"pruned   {report.pruned} readings from the store")
     sys.exit(FAILED if report.left else 0)
 
 
