@@ -92,8 +92,9 @@ class Connection:
     def post(self, body: str, key: str | None) -> Answer:
         """Post a body under this idempotency key and return what came back; a failing network is an answer too."""
         headers = self._headers if key is None else {**self._headers, "Idempotency-Key": f'"{key}"'}
+        deadline = time.monotonic() + self._server.timeout_s
         with self._guard:
-            self._deadline = time.monotonic() + self._server.timeout_s
+            self._deadline = deadline
         try:
             response = self._pool.urlopen(
                 "POST",
@@ -107,9 +108,9 @@ class Connection:
                 preload_content=False,
                 decode_content=False,
             )
-            return _answer(response)
+            return _answer(response, deadline)
         except (HTTPError, OSError, http.client.HTTPException) as exc:
-            return self._no_answer(exc)
+            return self._no_answer(exc, late=time.monotonic() >= deadline)
         finally:
             with self._guard:
                 self._deadline = None
@@ -147,8 +148,7 @@ class Connection:
 
         self._pool.ConnectionCls = WatchedConnection
 
-    def _no_answer(self, exc: Exception) -> Answer:
-        late = self._deadline is not None and time.monotonic() >= self._deadline
+    def _no_answer(self, exc: Exception, *, late: bool) -> Answer:
         sent = not isinstance(exc, _NOT_SENT) and not _is_without_tls(exc)
         reason = f"no answer within {self._server.timeout_s:g} s" if late and sent else _reason(exc)
         return Answer(trouble=reason, sent=sent)
@@ -159,11 +159,11 @@ def _pool(url: str) -> tuple[urllib3.HTTPConnectionPool, str]:
     try:
         request = requests.Request("POST", url).prepare()
         with requests.Session() as session:
-            session.trust_env = not _is_loopback(url)  # a proxy of the environment never stands before this machine
             found = session.merge_environment_settings(request.url or url, {}, False, None, None)
-        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=1, pool_block=True)
-        pool = adapter.get_connection_with_tls_context(request, found["verify"], proxies=found["proxies"])
-        return cast(urllib3.HTTPConnectionPool, pool), adapter.request_url(request, found["proxies"])
+        proxies = {} if _is_loopback(url) else found["proxies"]  # no proxy stands before this machine
+        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=1)
+        pool = adapter.get_connection_with_tls_context(request, found["verify"], proxies=proxies)
+        return cast(urllib3.HTTPConnectionPool, pool), adapter.request_url(request, proxies)
     except (requests.RequestException, OSError, ValueError) as exc:
         raise SettingsError(
             [f"SERVER_URL: {url!r} was given ({exc}); allowed is an address that can be used"]
@@ -178,7 +178,7 @@ def _is_loopback(url: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
-def _answer(response: urllib3.BaseHTTPResponse) -> Answer:
+def _answer(response: urllib3.BaseHTTPResponse, deadline: float) -> Answer:
     """Read an answer's body as far as it is looked at; a connection with more to read is not kept."""
     parts: list[bytes] = []
     left, complete = LONGEST_BODY, True
@@ -186,6 +186,7 @@ def _answer(response: urllib3.BaseHTTPResponse) -> Answer:
         while left > 0 and (part := response.read1(left)):
             parts.append(part)
             left -= len(part)
+        complete = time.monotonic() < deadline  # shut at its deadline, a body ends like any other
         if left <= 0:
             response.close()
     except (HTTPError, OSError, http.client.HTTPException):
@@ -215,5 +216,7 @@ def _innermost(exc: BaseException) -> BaseException:
 
 def _reason(exc: BaseException) -> str:
     exc = _innermost(exc)
+    if isinstance(exc, http.client.BadStatusLine) and not isinstance(exc, ConnectionError):
+        return "an answer that is no HTTP"
     text = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
     return text if isinstance(exc, socket.gaierror) else text[:1].lower() + text[1:]
