@@ -53,6 +53,7 @@ class Outbox:
         self._connection = connection
         self._release = release
         self.commits = 0
+        self._is_closed = False
         self._is_publishing = False
         self._state: bytes | None = None
         with translated(path), transaction(connection):
@@ -310,7 +311,10 @@ class Outbox:
             first = rows[-1][0] + 1
 
     def close(self) -> None:
-        """Commit what waits, where there is room, and let the file and its lock go."""
+        """Commit what waits, where there is room, and let the file and its lock go; again, do nothing."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         deadline = time.monotonic() + CLOSE_S
         try:
             while self.has_changes and time.monotonic() < deadline:
