@@ -30,6 +30,7 @@ from mqtt_client.setting_values import Secret
 
 LONGEST_BODY = 64 * 1024
 """Bytes of an answer that are read at most."""
+_NO_RETRIES = urllib3.Retry(total=False, redirect=False)
 _NOT_SENT = (NewConnectionError, ConnectTimeoutError, ProxyError)
 
 
@@ -55,8 +56,6 @@ class Server:
         """
         headers = {
             "Content-Type": "application/json",
-            "Accept": "application/json, */*;q=0.5",
-            "Accept-Encoding": "identity",
             "User-Agent": "mqtt-sensor-bridge",
         }
         parts = urlsplit(self.url)
@@ -85,7 +84,7 @@ class Connection:
         self._timeout = urllib3.Timeout(total=server.timeout_s)
         self._pool, self._target = _pool(server.url)
         self._socket: socket.socket | None = None
-        self._watch()
+        self._adapt()
         self._deadline: float | None = None
         self._guard = threading.Lock()
 
@@ -101,7 +100,7 @@ class Connection:
                 self._target,
                 body=body.encode(),
                 headers=headers,
-                retries=False,
+                retries=_NO_RETRIES,
                 redirect=False,
                 assert_same_host=False,
                 timeout=self._timeout,
@@ -136,17 +135,26 @@ class Connection:
             with suppress(OSError):  # it may be closed already
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # also for TLS: no goodbye that could block
 
-    def _watch(self) -> None:
-        """Note each socket that the pool connects, so that it can be shut."""
+    def _adapt(self) -> None:
+        """Make the pool's connections note their socket, so that it can be shut, and send a request in one piece."""
         plain = self._pool.ConnectionCls
         noting = self
 
-        class WatchedConnection(plain):  # type: ignore[valid-type, misc]  # of HTTP or HTTPS
+        class AdaptedConnection(plain):  # type: ignore[valid-type, misc]  # of HTTP or HTTPS
+            head = b""
+
             def connect(self) -> None:
                 super().connect()
                 noting._socket = self.sock
 
-        self._pool.ConnectionCls = WatchedConnection
+            def send(self, data: bytes) -> None:
+                if data.startswith(b"POST "):  # its body comes with the next call
+                    self.head = data
+                else:
+                    data, self.head = self.head + data, b""
+                    super().send(data)
+
+        self._pool.ConnectionCls = AdaptedConnection
 
     def _no_answer(self, exc: Exception, *, late: bool) -> Answer:
         sent = not isinstance(exc, _NOT_SENT) and not _is_without_tls(exc)
