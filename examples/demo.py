@@ -35,6 +35,7 @@ MARK = "demo.lock"
 PLOT = "graphique_combined.png"
 LINE_INTERVAL_S = 5
 THROUGH_WITHIN_S = 60
+QUICKLY_S = 10
 
 
 @dataclass(frozen=True)
@@ -197,16 +198,32 @@ class Summary:
 def finish(programs: Programs) -> Summary:
     """Take no more readings, let all come through, archive the rest, draw the plot, end everything and count."""
     print("Ending: the nodes first, then what is under way comes through ...", flush=True)
-    programs.end(*NODES)
-    ids = frozenset(taken(programs))
-    try:
-        programs.wait(lambda: ids <= at_the_server(programs).keys(), "the last readings", THROUGH_WITHIN_S)
-    except DemoFailed as exc:
-        print(exc)  # the summary tells how many are missing
+    ids = end_nodes(programs)
     programs.run_once("archive")
     programs.run_once("plot")
     programs.end()
     return Summary(ids, at_the_server(programs), in_archives(programs))
+
+
+def end_nodes(programs: Programs) -> frozenset[str]:
+    """End the nodes and wait until all that they took is at the server; return the ids of all that they took.
+
+    A node that is told to end while the bridge has only just come keeps in its outbox what could not go yet; then it
+    runs once more until that is through. After a minute the count tells how many are missing.
+    """
+    deadline = time.monotonic() + THROUGH_WITHIN_S
+    while True:
+        programs.end(*NODES)
+        ids = frozenset(taken(programs))
+        if come_through(programs, ids) or time.monotonic() > deadline:
+            return ids
+        programs.start_nodes()
+        come_through(programs, ids)
+
+
+def come_through(programs: Programs, ids: frozenset[str]) -> bool:
+    """Wait a little until all of these are at the server; tell whether they are."""
+    return programs.comes_true(lambda: ids <= at_the_server(programs).keys(), QUICKLY_S)
 
 
 def prepare(folder: Path) -> FileLock:

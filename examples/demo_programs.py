@@ -148,9 +148,13 @@ class Programs:
         self._start("broker", self._broker())
         receiver = [sys.executable, str(ROOT / "examples" / "receiver.py")]
         self._start("server", [*receiver, "--port", str(self.server_port), "--database", str(self.received)])
-        self.wait(lambda: is_listening(self.broker_port), "the broker")
-        self.wait(lambda: is_listening(self.server_port), "the server")
+        self._wait_for(self.broker_port, "the broker")
+        self._wait_for(self.server_port, "the server")
         self._start("bridge", self.bridge("run"))
+        self.start_nodes()
+
+    def start_nodes(self) -> None:
+        """Start the nodes, for the first time or again with what their outboxes hold."""
         for node in NODES:
             self._start(node, [sys.executable, "-m", "mqtt_client", "run", "--env-file", str(self.env_file(node))])
 
@@ -206,14 +210,19 @@ class Programs:
         configuration.write_text(text + ("user root\n" if os.geteuid() == 0 else ""), encoding="utf-8")
         return [self.mosquitto, "-c", str(configuration)]
 
-    def wait(self, condition: Callable[[], bool], what: str, within_s: float = READY_WITHIN_S) -> None:
-        """Wait until the condition is true; raises DemoFailed when it takes too long or a program has ended."""
+    def comes_true(self, condition: Callable[[], bool], within_s: float) -> bool:
+        """Wait until the condition is true, and tell whether it is; raises DemoFailed when a program has ended."""
         deadline = time.monotonic() + within_s
         while not condition():
             self.check()
             if time.monotonic() > deadline:
-                raise DemoFailed(f"waited {within_s:.0f} s for {what}; the programs' logs are in {self.folder}")
+                return False
             time.sleep(0.1)
+        return True
+
+    def _wait_for(self, port: int, name: str) -> None:
+        if not self.comes_true(lambda: is_listening(port), READY_WITHIN_S):
+            raise DemoFailed(f"{name} does not listen after {READY_WITHIN_S} s; its log is in {self.folder}")
 
     def check(self) -> None:
         """Raise DemoFailed when a program has ended by itself."""
