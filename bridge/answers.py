@@ -12,6 +12,7 @@ An outcome is unknown when the request left and no answer came, when a gateway
 answers 504 (its own wait for the server ended), and when a 2xx lacks SERVER_EXPECT.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ _FIRST_BACK_OFF_S = 1.0
 _AGAIN = frozenset({408, 409, 425, 429})
 _REFUSED = frozenset({400, 413, 415, 422})
 _SHOWN = 200
+_TAG = re.compile(r"<[^<>]*>")
 
 
 class Kind(Enum):
@@ -133,5 +135,7 @@ def _told(answer: Answer) -> str:
         phrase = ""
     if answer.location:
         phrase += f" to {answer.location[:_SHOWN]}"
-    shown = " ".join(body_text(answer.body, _SHOWN).split()) if answer.status >= 300 else ""
+    shown = (
+        " ".join(_TAG.sub(" ", body_text(answer.body, 10 * _SHOWN)).split())[:_SHOWN] if answer.status >= 300 else ""
+    )
     return f"{answer.status}{phrase}" + (f": {shown}" if shown else "")

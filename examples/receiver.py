@@ -18,9 +18,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.http import HTTP_STATUS_CODES
 
 KEYS = frozenset({"timestamp", "node", "sensor", "id", "time", "clock"})  # all others are quantities
-TABLE = (
-    "CREATE TABLE IF NOT EXISTS readings (number INTEGER PRIMARY KEY, key TEXT, body TEXT NOT NULL, received TEXT)"
-)
+TABLE = "CREATE TABLE IF NOT EXISTS readings (number INTEGER PRIMARY KEY, key TEXT, body TEXT, received TEXT)"
 UNIQUE = "CREATE UNIQUE INDEX IF NOT EXISTS readings_key ON readings (key)"  # rows without a key are never equal
 
 
@@ -29,8 +27,7 @@ class Refused(Exception):
 
     def __init__(self, status: int, detail: str, element: int | None = None) -> None:
         super().__init__(detail)
-        self.status = status
-        self.element = element
+        self.status, self.element = status, element
 
 
 def store(database: sqlite3.Connection, key: str | None, body: str) -> int:
@@ -48,10 +45,8 @@ def store(database: sqlite3.Connection, key: str | None, body: str) -> int:
 
 def check(reading: object, header: str | None) -> tuple[str | None, str]:
     """Return a reading's key and its text to store, or say what is wrong with it."""
-    if not isinstance(reading, dict):
-        raise Refused(400, "a reading is an object")
-    if not isinstance(reading.get("timestamp"), str):
-        raise Refused(422, "timestamp is missing or no text")
+    if not isinstance(reading, dict) or not isinstance(reading.get("timestamp"), str):
+        raise Refused(422, "a reading is an object with a text as its timestamp")
     quantities = reading.keys() - KEYS
     if not quantities:
         raise Refused(422, "a reading without any value")
@@ -84,8 +79,7 @@ def create_app(database: Path, token: str | None = None) -> Flask:
                     key, body = check(reading, header)
                     results.append({"number": store(connection, key, body), "id": key})
                 except Refused as exc:
-                    exc.element = index if several else None
-                    raise
+                    raise Refused(exc.status, f"element {index}: {exc}", index) if several else exc from None
         return results
 
     @app.before_request
@@ -95,14 +89,14 @@ def create_app(database: Path, token: str | None = None) -> Flask:
             raise Refused(401, "the token is missing or wrong")
 
     @app.post("/data")
-    def take() -> Response:
+    def take() -> dict[str, object]:
         try:
             sent = json.loads(request.get_data())
         except (ValueError, RecursionError) as exc:
             raise Refused(400, f"the body is no JSON: {exc}") from exc
         if isinstance(sent, list):  # each element's id is its key
-            return answer({"stored": store_all(sent, None, several=True)})
-        return answer(store_all([sent], request.headers.get("Idempotency-Key"), several=False)[0])
+            return {"stored": store_all(sent, None, several=True)}
+        return store_all([sent], request.headers.get("Idempotency-Key"), several=False)[0]
 
     @app.get("/data")
     def list_readings() -> Response:
@@ -113,31 +107,24 @@ def create_app(database: Path, token: str | None = None) -> Flask:
         return Response(f"[{','.join(body for (body,) in reversed(rows))}]", mimetype="application/json")
 
     @app.get("/data/count")
-    def count() -> Response:
+    def count() -> dict[str, object]:
         with turn:
-            return answer({"count": connection.execute("SELECT count(*) FROM readings").fetchone()[0]})
+            return {"count": connection.execute("SELECT count(*) FROM readings").fetchone()[0]}
 
     @app.get("/")
-    def hint() -> Response:
-        return Response("POST /data takes readings, GET /data lists them, GET /data/count counts them.\n")
+    def hint() -> str:
+        return "POST /data takes readings, GET /data lists them, GET /data/count counts them.\n"
 
     @app.errorhandler(Refused)
     def refuse(exc: Refused) -> Response:
-        if exc.element is None:
-            return problem(exc.status, str(exc))
-        errors = [{"pointer": f"#/{exc.element}", "detail": str(exc)}]
-        return problem(exc.status, f"element {exc.element}: {exc}", errors=errors)
+        errors = [{"pointer": f"#/{exc.element}", "detail": str(exc)}] if exc.element is not None else []
+        return problem(exc.status, str(exc), errors=errors)
 
     @app.errorhandler(HTTPException)
     def fail(exc: HTTPException) -> Response:
         return problem(exc.code or 500, exc.description or "")
 
     return app
-
-
-def answer(content: object) -> Response:
-    """Answer with JSON."""
-    return Response(json.dumps(content), mimetype="application/json")
 
 
 def problem(status: int, detail: str, **more: object) -> Response:

@@ -69,7 +69,7 @@ def test_an_array_is_stored_whole_or_not_at_all_and_the_wrong_element_is_named(r
     stored = post(receiver, good)
 
     assert refused.status_code == 422
-    assert refused.json()["errors"] == [{"pointer": "#/3", "detail": "a reading without any value"}]
+    assert refused.json()["errors"] == [{"pointer": "#/3", "detail": "element 3: a reading without any value"}]
     assert [row["number"] for row in stored.json()["stored"]] == [1, 2, 3]
 
 
