@@ -155,6 +155,7 @@ class Forwarder:
         self._unsettled.clear()
         for job in new:
             self._busy |= job.nodes
+            self._alone += job.alone
             self._poster.start(job)
 
     def _claim_alone(self, connection: Connection, goes: Iterable[int]) -> list[Job]:
@@ -167,7 +168,6 @@ class Forwarder:
                 found.append(Job([readings], stage, alone=True))
             else:
                 self._waiting.pop(node_id, None)
-        self._alone += len(found)
         return found
 
     def _claim_stage(self, connection: Connection, node_id: int) -> tuple[list[OutgoingReading], Stage]:

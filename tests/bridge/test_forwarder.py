@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from bridge.forwarder import run_forwarder
 from bridge.settings import BridgeSettings
@@ -16,6 +16,7 @@ from bridge.store import schema
 from bridge.store.database import Store
 from bridge.store.jobs import reported
 from bridge.store.schema import Forward
+from mqtt_client.errors import StorageFull
 from tests.bridge.conftest import StoredReadings
 from tests.http_servers import Received, Receiver, Reply, ScriptedServer, reset, silence
 from tests.processes import eventually, free_port
@@ -431,6 +432,43 @@ def test_stopped_with_a_request_under_way_it_ends_in_time_and_gives_the_rest_bac
 
     assert time.monotonic() - began < 4
     assert states(store) == [Forward.CLAIMED] + [Forward.PENDING] * 4
+
+
+def test_answers_that_a_full_disk_keeps_from_being_settled_are_settled_when_there_is_room(
+    store: Store,
+    stored_readings: StoredReadings,
+    bridge_settings: Settings,
+    scripted: ScriptedServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    keys = stored_readings(store, count=3)
+    room = threading.Event()
+    room.set()
+    write = store.write
+
+    @contextmanager
+    def write_if_there_is_room() -> Iterator[Connection]:
+        if not room.is_set():
+            raise StorageFull("the store's disk is full")
+        with write() as connection:
+            yield connection
+
+    def script(_request: Received) -> Reply:
+        room.clear()
+        return Reply()
+
+    scripted.script = script
+    monkeypatch.setattr(store, "write", write_if_there_is_room)
+    with forwarding(bridge_settings(SERVER_URL=scripted.url), store):
+        eventually(lambda: "disk is full" in caplog.text)
+        assert scripted.ids() == [keys[0]]
+        scripted.script = lambda _request: Reply()
+        room.set()
+        until_all(store, Forward.SETTLED)
+
+    assert scripted.ids() == keys
+    assert caplog.text.count("disk is full") == 1
 
 
 def test_a_proxy_of_the_environment_never_stands_before_this_machine(
