@@ -217,7 +217,7 @@ def build(
         raise NotFound("nothing to plot: no readings")
     colours = THEMES[theme]
     quantities = _in_order({line.quantity for line in lines})
-    layout = ConstrainedLayoutEngine(rect=(0.008, 0.012, 0.982, 0.976), h_pad=0.09)
+    layout = ConstrainedLayoutEngine(rect=(0.008, 0.012, 0.982, 0.976), h_pad=0.06)
     figure = Figure(figsize=(12, 1.6 + 3.1 * len(quantities)), layout=layout, facecolor=colours.ground)
     FigureCanvasAgg(figure)
     panels = figure.subplots(len(quantities), 1, sharex=True, squeeze=False)[:, 0]

@@ -171,7 +171,9 @@ class ArchiveWorkbook:
 
 
 def _text(column: str, row: int, text: str) -> str:
-    return f'<c r="{column}{row}" t="inlineStr"><is><t>{escape(text)}</t></is></c>'
+    if "&" in text or "<" in text or ">" in text:
+        text = escape(text)
+    return f'<c r="{column}{row}" t="inlineStr"><is><t>{text}</t></is></c>'
 
 
 def _same(info: ZipInfo) -> ZipInfo:

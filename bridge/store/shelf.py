@@ -185,26 +185,23 @@ def mark(
         check(stop)
         wanted = min(MARK_ROWS, limit - held)
         with chunk(store) as connection:
-            found = [Held(*row) for row in connection.execute(_UNARCHIVED, {"rows": wanted})]
-            archives = [(claimed(one) if claimed else None) or archive.id for one in found]
-            if found:
-                connection.execute(
-                    _MARK, [{"row": one.row, "into": into} for one, into in zip(found, archives, strict=True)]
-                )
-        held += archives.count(archive.id)
+            found = [Held(*row) for row in connection.execute(_MARK, {"into": archive.id, "rows": wanted})]
+            elsewhere = [(one, other) for one in found if claimed and (other := claimed(one))]
+            if elsewhere:
+                connection.execute(_MOVE, [{"row": one.row, "into": other} for one, other in elsewhere])
+        held += len(found) - len(elsewhere)
         if len(found) < wanted:
             break
     return held
 
 
 _READINGS = schema.readings.c
-_UNARCHIVED = (
-    select(_READINGS.id, _READINGS.source_id, _READINGS.seq)
-    .where(_READINGS.archive_id.is_(None))
-    .order_by(_READINGS.time_ms)
-    .limit(bindparam("rows"))
+_MARK = text(
+    "UPDATE readings SET archive_id = :into WHERE id IN "
+    "(SELECT id FROM readings WHERE archive_id IS NULL ORDER BY time_ms LIMIT :rows) "
+    "RETURNING id, source_id, seq"
 )
-_MARK = update(schema.readings).where(_READINGS.id == bindparam("row")).values(archive_id=bindparam("into"))
+_MOVE = update(schema.readings).where(_READINGS.id == bindparam("row")).values(archive_id=bindparam("into"))
 
 
 _PAGE = text(
