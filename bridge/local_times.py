@@ -7,9 +7,9 @@ time, so what belongs to a minute is worked out once and kept for the next row.
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from bridge.body import timestamp_text
 from mqtt_client.reading import from_ms
 
-MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 MINUTE_MS = 60_000
 DAY_MS = 86_400_000
 
@@ -43,7 +43,7 @@ class LocalTimes:
         second = self._second + rest // 1000
         if second < 60:
             return f"{self._script}{second:02d}]"
-        return _script_text(localize(time_ms, self.zone))
+        return timestamp_text(localize(time_ms, self.zone))
 
     def rfc3339(self, time_ms: int) -> str:
         """Return RFC 3339 in UTC with milliseconds, ``2026-11-24T20:31:05.123Z``."""
@@ -68,15 +68,11 @@ class LocalTimes:
             start = minute * MINUTE_MS
             local = localize(start, self.zone)
             self._utc = from_ms(start).isoformat(timespec="minutes")[:16] + ":"
-            self._script = _script_text(local)[:-3]
+            self._script = timestamp_text(local)[:-3]
             self._second = local.second  # not 0 where the zone's offset has seconds, before standard time
             self._day_ms = (local.replace(tzinfo=None) - _EXCEL_DAY_0) // timedelta(milliseconds=1)
             self._minute = minute
         return rest
-
-
-def _script_text(local: datetime) -> str:
-    return f"[{local.day:02d}/{MONTHS[local.month - 1]}/{local.year:04d} {local:%H:%M:%S}]"
 
 
 def day_date(day: int) -> str:

@@ -30,7 +30,7 @@ from bridge.errors import NotFound
 from bridge.local_times import DAY_MS
 from bridge.series import Series, labels, outline
 from bridge.settings import BridgeSettings
-from mqtt_client.errors import PersonNeeded
+from mqtt_client.errors import PersonNeeded, TryLater
 from mqtt_client.reading import UNITS
 
 COMBINED = "graphique_combined.png"
@@ -149,14 +149,17 @@ def plot_archives(settings: BridgeSettings, *, stop: threading.Event | None = No
     Raises:
         NotFound: there is nothing to draw; no file was touched.
         Abandoned: told to stop while waiting.
-        OSError: a folder cannot be read or written.
+        TryLater: a folder cannot be read or written; the old picture stays.
     """
     with archive_lock(settings, stop):
-        return draw_folder(settings)
+        try:
+            return draw_folder(settings)
+        except OSError as exc:
+            raise TryLater(f"cannot draw to {str(settings.archive_directory)!r}: {exc.strerror}") from exc
 
 
 def draw_folder(settings: BridgeSettings) -> Path:
-    """Do what :func:`plot_archives` does, for one who holds the archive lock."""
+    """Do what :func:`plot_archives` does, for one who holds the archive lock and takes OSError as it comes."""
     series = read_series(settings.archive_directory, settings.timezone)
     if not series:
         raise NotFound(f"nothing to plot: {str(settings.archive_directory)!r} holds no archive with readings")

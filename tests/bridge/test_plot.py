@@ -17,7 +17,7 @@ from bridge.plot import COMBINED, build, draw, plot_archives
 from bridge.series import Series, gap_limit_ms, outline
 from bridge.settings import BridgeSettings
 from bridge.store.database import Store
-from mqtt_client.errors import PersonNeeded
+from mqtt_client.errors import PersonNeeded, TryLater
 from tests.bridge.archives import names
 from tests.bridge.conftest import EXAMPLE_TIME_MS, StoredReadings
 
@@ -234,6 +234,19 @@ def test_nothing_to_plot_is_told_and_the_old_picture_stays(settings: BridgeSetti
         plot_archives(settings)
 
     assert old.read_bytes() == b"old"
+
+
+def test_a_picture_that_cannot_be_written_is_one_line(
+    settings: BridgeSettings, store: Store, stored_readings: StoredReadings
+) -> None:
+    stored_readings(store, count=3)
+    archive(settings, store)
+    (settings.archive_directory / COMBINED).mkdir()
+
+    with pytest.raises(TryLater, match=r"^cannot draw to '.*archives': Is a directory$"):
+        plot_archives(settings)
+
+    assert [name for name in names(settings.archive_directory) if name.startswith(".")] == []
 
 
 @pytest.mark.parametrize("form", ["standard", "excel-fr"])
