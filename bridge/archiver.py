@@ -68,9 +68,9 @@ def archive(
     try:
         with archive_lock(settings, stop), _told(settings.archive_directory):
             one_pass = _Pass(settings, store, progress, stop)
-            for archive in one_pass.run(at, row_limit):
-                made.append(archive)
-                log.info("archived %d readings in %s", archive.rows, settings.archive_directory / archive.csv_name)
+            for done in one_pass.run(at, row_limit):
+                made.append(done)
+                log.info("archived %d readings in %s", done.rows, settings.archive_directory / done.csv_name)
     except Abandoned:
         log.info("archiving stopped; the next pass goes on")
         return made
@@ -105,7 +105,7 @@ class _Pass:
         adopted = Adopted(self._store)
         adopted.look_into(self._folders)
         for archive in unfinished:
-            done = self._finish(archive, row_limit, adopted, now, recovering=True)
+            done = self._finish(archive, row_limit, adopted, now)
             if done:
                 yield done
         waiting = shelf.waiting(self._store)
@@ -114,7 +114,7 @@ class _Pass:
             archive = shelf.begin(
                 self._store, *self._free_names(now), self._settings.archive_csv, to_ms(now.astimezone(UTC))
             )
-            done = self._finish(archive, limit, adopted, now, recovering=False)
+            done = self._finish(archive, limit, adopted, now)
             if done:
                 yield done
             waiting = min(waiting - limit, shelf.waiting(self._store))
@@ -139,10 +139,9 @@ class _Pass:
         known = shelf.known_names(self._store)
         return free_names(local, self._folders, lambda names: names.csv in known)
 
-    def _finish(
-        self, archive: Archive, limit: int, adopted: Adopted, now: datetime, *, recovering: bool
-    ) -> Archive | None:
+    def _finish(self, archive: Archive, limit: int, adopted: Adopted, now: datetime) -> Archive | None:
         """Take an open archive through all its steps; return it, None when nothing was left for it."""
+        was_sealed = archive.state is ArchiveState.SEALED
         if archive.state is ArchiveState.MARKING:
             if not shelf.mark(self._store, archive, limit, adopted.claim, self._stop):
                 shelf.cancel(self._store, archive)
@@ -152,7 +151,7 @@ class _Pass:
             self._work.mkdir(exist_ok=True)
             summary = self._write(archive)
             checksums = durable.sha256(self._csv), durable.sha256(self._xlsx)
-            archive = self._replace(archive) if recovering else self._place(archive, now)
+            archive = self._replace(archive) if was_sealed else self._place(archive, now)
         finally:
             shutil.rmtree(self._work, ignore_errors=True)
         return shelf.change(

@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import shutil
+import signal
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
@@ -96,6 +97,8 @@ def is_in_use(path: Path) -> bool:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         try:
+            # Who opens the file meanwhile makes the kernel send a signal; the usual one, SIGIO, would end us.
+            fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
             fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
             fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
         except OSError as exc:
