@@ -9,10 +9,11 @@ not acknowledged comes again on the next connection: a kill loses nothing.
 import logging
 import random
 import selectors
+import socket
 import time
 from collections import deque
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.enums import MQTTErrorCode
@@ -21,6 +22,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from bridge.buffered_socket import BufferedSocket
+from bridge.stock_socket import StockSocket
 from mqtt_client.broker import KEEPALIVE_S, connect_properties, new_client
 from mqtt_client.settings import CommonSettings
 
@@ -56,8 +58,8 @@ class Received(NamedTuple):
 class BufferedClient(Client):
     """paho's client over a :class:`BufferedSocket`."""
 
-    def _create_socket(self) -> BufferedSocket:  # type: ignore[override]  # as much of a socket as paho uses
-        return BufferedSocket(super()._create_socket())
+    def _create_socket(self) -> BufferedSocket:
+        return BufferedSocket(cast(socket.socket, super()._create_socket()))  # no websocket here
 
 
 class Subscription:
@@ -71,11 +73,13 @@ class Subscription:
         will: tuple[str, bytes],
         *,
         session_expiry_s: int = SESSION_EXPIRY_S,
+        client_kind: type[Client] | None = None,
     ) -> None:
         self._settings = settings
         self._filters = list(filters)
         self._session_expiry_s = session_expiry_s
-        self._client = client = new_client(settings, client_id, manual_ack=True, kind=BufferedClient)
+        kind = client_kind or (BufferedClient if hasattr(Client, "_create_socket") else Client)
+        self._client = client = new_client(settings, client_id, manual_ack=True, kind=kind)
         client.will_set(will[0], will[1], qos=1, retain=True)
         client.max_inflight_messages_set(PUBLISH_WINDOW)
         client.on_connect = self._on_connect
@@ -84,12 +88,13 @@ class Subscription:
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
         self._selector = selectors.DefaultSelector()
+        self._socket: object | None = None
         self._burst: list[Received] = []
         self._burst_bytes = 0
         self._outgoing: deque[tuple[str, bytes, bool]] = deque()
         self._unconfirmed = 0
         self._generation = 0
-        self._registered: BufferedSocket | None = None
+        self._registered: BufferedSocket | StockSocket | None = None
         self._retry_at = 0.0
         self._failures = 0
         self._brief = 0
@@ -132,14 +137,12 @@ class Subscription:
         connection = self._registered
         if connection is None:
             return
-        generation = self._generation
-        connection.send(
-            b"".join(
-                PUBACK % (mid >> 8, mid & 0xFF)
-                for _topic, _payload, qos, mid, received_in in burst
-                if qos and received_in == generation
-            )
-        )
+        current = [message for message in burst if message.qos and message.generation == self._generation]
+        if isinstance(connection, BufferedSocket):
+            connection.send(b"".join(PUBACK % (message.mid >> 8, message.mid & 0xFF) for message in current))
+        else:
+            for message in current:
+                self._client.ack(message.mid, message.qos)
 
     def publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
         """Publish with QoS 1 as soon as the window allows; what waits when the connection ends is dropped."""
@@ -175,7 +178,7 @@ class Subscription:
             if not connection.has_packet and not connection.ended:
                 return
             self._client.loop_read()
-            connection = self._registered if self._client.socket() is self._registered else None
+            connection = self._registered if self._client.socket() is self._socket else None
 
     def _is_full(self) -> bool:
         return len(self._burst) >= BURST_MESSAGES or self._burst_bytes >= BURST_BYTES
@@ -219,15 +222,18 @@ class Subscription:
             self._lose(f"cannot reach the broker at {self._settings.mqtt_host}:{self._settings.broker_port}: {exc}")
             return False
         connection = self._client.socket()
-        assert isinstance(connection, BufferedSocket)
-        self._registered = connection
-        self._selector.register(connection, selectors.EVENT_READ)
+        assert connection is not None
+        self._socket = connection
+        self._registered = (
+            connection if isinstance(connection, BufferedSocket) else StockSocket(cast(socket.socket, connection))
+        )
+        self._selector.register(self._registered, selectors.EVENT_READ)
         self._connected_at = time.monotonic()
         return True
 
     def _check(self) -> bool:
         """Do paho's own upkeep (keep alive); return False when the connection is gone."""
-        if self._client.loop_misc() == MQTTErrorCode.MQTT_ERR_SUCCESS and self._client.socket() is self._registered:
+        if self._client.loop_misc() == MQTTErrorCode.MQTT_ERR_SUCCESS and self._client.socket() is self._socket:
             return True
         self._unregister()
         self._lose(self._refusal or "the connection to the broker ended")
