@@ -7,7 +7,7 @@ day, however many readings there are.
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from math import inf, log2
+from math import inf, isfinite, log2
 from zoneinfo import ZoneInfo
 
 from bridge.local_times import LocalTimes
@@ -41,8 +41,9 @@ class Spread:
 
     @property
     def mean(self) -> float:
-        """The mean of all values."""
-        return self.total / self.count
+        """The mean of all values; the middle between the extremes where their sum is too large for a number."""
+        mean = self.total / self.count
+        return mean if isfinite(mean) else self.low / 2 + self.high / 2
 
 
 @dataclass(slots=True)

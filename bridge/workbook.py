@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from datetime import datetime
 from io import BytesIO
+from math import ceil, floor
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -291,7 +292,10 @@ def _draw_means(
         unit = UNITS.get(quantity)
         chart.set_title({"name": f"{words['title']}: {quantity}", "name_font": {"size": 12}})
         chart.set_x_axis({"date_axis": True, "num_format": "yyyy-mm-dd", "major_gridlines": {"visible": False}})
-        chart.set_y_axis({"name": f"{quantity} ({unit})" if unit else quantity})
+        means = [day.spreads[quantity].mean for day in shown]
+        low, high = floor(min(means)), ceil(max(means))
+        bounds = {"min": low, "max": high} if low < high else {}  # else Excel begins at 0
+        chart.set_y_axis({"name": f"{quantity} ({unit})" if unit else quantity} | bounds)
         chart.set_size({"width": 760, "height": 340})
         sheet.insert_chart(1 + 18 * place, column, chart)
         first += len(nodes) + 2

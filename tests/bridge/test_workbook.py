@@ -254,3 +254,19 @@ def test_extreme_numbers_keep_every_digit(
 
     assert {name: sheet_rows(path)[0][name] for name in values} == values
     assert {name: json.loads(csv_rows(csv_path)[0][name]) for name in values} == values
+
+
+@pytest.mark.parametrize("signs", [(1, 1), (-1, -1), (1, -1, 1, 1)])
+def test_values_whose_sum_is_too_large_for_a_number_break_nothing(
+    make: Callable[..., BridgeSettings], store: Store, stored_readings: StoredReadings, signs: tuple[int, ...]
+) -> None:
+    largest = 1.7976931348623157e308
+    for sign in signs:
+        stored_readings(store, values={"temperature": sign * largest})
+
+    _, path = written(make(UI_LANGUAGE="en"), store)
+
+    (row,) = sheet_rows(path, 1)
+    assert row["temperature min"] == min(signs) * largest
+    assert row["temperature max"] == max(signs) * largest
+    assert row["temperature mean"] in (largest, -largest, 0)
