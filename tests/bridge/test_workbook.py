@@ -260,7 +260,7 @@ def test_extreme_numbers_keep_every_digit(
 def test_values_whose_sum_is_too_large_for_a_number_break_nothing(
     make: Callable[..., BridgeSettings], store: Store, stored_readings: StoredReadings, signs: tuple[int, ...]
 ) -> None:
-    largest = 1.7976931348623157e308
+    largest = 1.7e308
     for sign in signs:
         stored_readings(store, values={"temperature": sign * largest})
 
