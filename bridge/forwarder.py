@@ -31,7 +31,7 @@ from mqtt_client.errors import TryLater
 log = logging.getLogger("forwarder")
 
 JOB = "forward"
-_LOOK_S = 0.02
+_LOOK_S = 0.025
 _SETTLE_WITHIN_S = 0.05
 _JOB_S = 0.05
 _MOST_REQUESTS = 256
@@ -92,9 +92,15 @@ class Forwarder:
             ended = self._take()
             if time.monotonic() >= self._store_again:
                 self._use_store(ended)
+            self._rest()
+        self._end()
+
+    def _rest(self) -> None:
+        if self._poster.idle == self._threads:  # nothing can come back, and a sleep costs half of a wait
+            time.sleep(_LOOK_S)
+        else:
             self._wake.wait(_LOOK_S)
             self._wake.clear()
-        self._end()
 
     def close(self) -> None:
         """Let the threads and the connection go."""
