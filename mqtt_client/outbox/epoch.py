@@ -50,8 +50,6 @@ class Epoch:
     id: int
     name: str
     next_seq: int
-    saved_through: int
-    """What the disk knows of ``published``."""
     certain_from: int
     """From here on, what was published is known for certain, since it was published by this process."""
     rows: Intervals = field(default_factory=Intervals)

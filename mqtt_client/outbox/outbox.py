@@ -16,11 +16,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mqtt_client.errors import InvalidReading, OutboxDamaged, StorageFull
-from mqtt_client.intervals import Interval, Intervals
+from mqtt_client.intervals import Interval
+from mqtt_client.outbox import epoch_table, rewriting
 from mqtt_client.outbox.epoch import Draft, Epoch, Row
 from mqtt_client.outbox.losses import Losses
-from mqtt_client.outbox.schema import new_epoch_name, transaction, translated
-from mqtt_client.reading import Clock, Reading, decode, encode, from_ms
+from mqtt_client.outbox.schema import transaction, translated
+from mqtt_client.reading import Reading, decode, encode, from_ms
 
 DELETE_AT_ONCE = 20_000
 PUT_AT_ONCE = 1000
@@ -59,9 +60,9 @@ class Outbox:
         with translated(path), transaction(connection):
             connection.execute("INSERT OR IGNORE INTO boots (boot) VALUES (?)", (boot,))
             (self._boot_id,) = connection.execute("SELECT id FROM boots WHERE boot = ?", (boot,)).fetchone()
-            self._reference_ms = self._load_epochs()
+            self.epochs, self._reference_ms = epoch_table.load(connection)
             if not self.epochs:
-                self._insert_epoch()
+                self.epochs.append(epoch_table.insert(connection))
             self.losses = Losses(connection, {epoch.id: epoch.name for epoch in self.epochs})
 
     @property
@@ -214,7 +215,11 @@ class Outbox:
         """Remember, before the first publish of this process, that rows on disk may have been published."""
         if not self._is_publishing:
             self._is_publishing = True
-            self._commit([], (), self._reference_ms)
+            try:
+                self._commit([], (), self._reference_ms)
+            except StorageFull:
+                self._is_publishing = False
+                raise
 
     def release(self, boot: str | None, offset_ms: int | None) -> int:
         """Let readings go that waited for the clock, their times corrected where that can be done.
@@ -223,34 +228,16 @@ class Outbox:
             boot: the boot of this uptime; None releases only those of earlier ones.
             offset_ms: wall clock minus monotonic clock, None when it is still not known.
         """
-        own = self._boot_id if boot is not None else None
         number = 0
         with translated(self.path), transaction(self._connection):
             for epoch in self.epochs:
-                for first, last in epoch.held:
-                    number += self._release_range(epoch, first, last, own, offset_ms)
+                for part in epoch.held:
+                    number += rewriting.release(
+                        self._connection, epoch, part, self._boot_id, boot is not None, offset_ms
+                    )
         for epoch in self.epochs:
-            epoch.held = self._load_held(epoch.id)
+            epoch.held = epoch_table.load_held(self._connection, epoch.id)
         return number
-
-    def _release_range(self, epoch: Epoch, first: int, last: int, own: int | None, offset_ms: int | None) -> int:
-        rows = self._connection.execute(
-            "SELECT seq, payload, time_ms, boot_id, monotonic_ms FROM readings "
-            "WHERE epoch_id = ? AND seq BETWEEN ? AND ?",
-            (epoch.id, first, last),
-        ).fetchall()
-        changes = []
-        for seq, payload, time_ms, boot_id, monotonic_ms in rows:
-            if boot_id == self._boot_id and own is None:
-                continue
-            if boot_id == own and offset_ms is not None:
-                time_ms = monotonic_ms + offset_ms
-                payload = _changed(payload, epoch.name, seq, time_ms, "corrected")
-            changes.append((payload, time_ms, epoch.id, seq))
-        self._connection.executemany(
-            "UPDATE readings SET held = 0, payload = ?, time_ms = ? WHERE epoch_id = ? AND seq = ?", changes
-        )
-        return len(changes)
 
     def oldest(self) -> int | None:
         """Return the time of the oldest reading that waits, None where none does."""
@@ -271,44 +258,19 @@ class Outbox:
     def begin_epoch(self) -> None:
         """Begin a new epoch; what was certainly never published goes along under a new identity."""
         old = self.current
+        parts = [
+            part for own in old.rows.within(old.certain_from, old.next_seq) for part in old.attempted.holes(*own)
+        ]
         with translated(self.path), transaction(self._connection):
-            self._insert_epoch()
-            new = self.current
-            try:
-                for first, last in old.rows.within(old.certain_from, old.next_seq):
-                    for part in old.attempted.holes(first, last):
-                        self._move(old, new, *part)
-                self._update_epoch(new, self._reference_ms)
-            except BaseException:
-                self.epochs.remove(new)
-                raise
-        for first, last in old.rows.within(old.certain_from, old.next_seq):
-            for part in old.attempted.holes(first, last):
-                old.rows.remove(*part)
-                old.held.remove(*part)
+            new = epoch_table.insert(self._connection)
+            for part in parts:
+                rewriting.move(self._connection, old, new, part)
+            self._save(new, 0, self._reference_ms)
+        for part in parts:
+            old.rows.remove(*part)
+            old.held.remove(*part)
+        self.epochs.append(new)
         self.losses.name_epoch(new.id, new.name)
-
-    def _move(self, old: Epoch, new: Epoch, first: int, last: int) -> None:
-        """Give rows to the new epoch, within a transaction of the caller's."""
-        while first <= last:
-            rows = self._connection.execute(
-                "SELECT seq, payload, time_ms, boot_id, monotonic_ms, held FROM readings "
-                "WHERE epoch_id = ? AND seq BETWEEN ? AND ? ORDER BY seq LIMIT ?",
-                (old.id, first, last, PUT_AT_ONCE),
-            ).fetchall()
-            if not rows:
-                return
-            for seq, payload, *rest in rows:
-                payload = _changed(payload, new.name, new.next_seq)
-                self._connection.execute(
-                    "UPDATE readings SET epoch_id = ?, seq = ?, payload = ? WHERE epoch_id = ? AND seq = ?",
-                    (new.id, new.next_seq, payload, old.id, seq),
-                )
-                new.rows.add(new.next_seq, new.next_seq)
-                if rest[-1]:
-                    new.held.add(new.next_seq, new.next_seq)
-                new.next_seq += 1
-            first = rows[-1][0] + 1
 
     def close(self) -> None:
         """Commit what waits, where there is room, and let the file and its lock go; again, do nothing."""
@@ -346,7 +308,7 @@ class Outbox:
             )
             self._connection.executemany("INSERT INTO imported VALUES (?)", [(entry,) for entry in entries])
             for one in self.epochs:
-                self._update_epoch(one, reference_ms)
+                self._save(one, len(new) if one is epoch else 0, reference_ms)
             if self._state is not None:
                 execute("INSERT OR REPLACE INTO meta VALUES ('state', ?)", (self._state,))
         self.commits += 1
@@ -356,64 +318,13 @@ class Outbox:
         for one, first, last in deleted:
             one.doomed.remove(first, last)
 
-    def _update_epoch(self, epoch: Epoch, reference_ms: int | None) -> None:
-        last = epoch.next_seq - 1 if epoch.held.first is None else epoch.held.first - 1
-        missing = epoch.unpublished(epoch.floor, last)
-        through = missing[0][0] - 1 if missing else last
-        clean_from = None if self._is_publishing else epoch.certain_from
-        self._connection.execute(
-            "UPDATE epochs SET next_seq = ?, published_through = ?, clean_from = ?, reference_ms = ? WHERE id = ?",
-            (epoch.next_seq, through, clean_from, reference_ms, epoch.id),
-        )
-
-    def _insert_epoch(self) -> None:
-        name = new_epoch_name()
-        cursor = self._connection.execute(
-            "INSERT INTO epochs (epoch, next_seq, published_through, clean_from) VALUES (?, 1, 0, 1)", (name,)
-        )
-        assert cursor.lastrowid is not None
-        self.epochs.append(Epoch(cursor.lastrowid, name, 1, 0, 1))
-
-    def _load_epochs(self) -> int | None:
-        self.epochs: list[Epoch] = []
-        reference_ms: int | None = None
-        query = "SELECT id, epoch, next_seq, published_through, clean_from, reference_ms FROM epochs ORDER BY id"
-        for epoch_id, name, next_seq, through, clean_from, at_ms in self._connection.execute(query).fetchall():
-            reference_ms = at_ms
-            epoch = Epoch(epoch_id, name, next_seq, through, next_seq if clean_from is None else clean_from)
-            epoch.published.add(1, through)
-            epoch.rows = self._load_rows(epoch_id)
-            epoch.held = self._load_held(epoch_id)
-            self.epochs.append(epoch)
-        return reference_ms
-
-    def _load_rows(self, epoch_id: int) -> Intervals:
-        query = "SELECT count(*), min(seq), max(seq) FROM readings WHERE epoch_id = ?"
-        count, first, last = self._connection.execute(query, (epoch_id,)).fetchone()
-        if not count:
-            return Intervals()
-        if last - first + 1 == count:
-            return Intervals([(first, last)])
-        query = "SELECT seq FROM readings WHERE epoch_id = ? ORDER BY seq"
-        return Intervals((seq, seq) for (seq,) in self._connection.execute(query, (epoch_id,)))
-
-    def _load_held(self, epoch_id: int) -> Intervals:
-        query = "SELECT seq FROM readings WHERE epoch_id = ? AND held ORDER BY seq"
-        return Intervals((seq, seq) for (seq,) in self._connection.execute(query, (epoch_id,)))
+    def _save(self, epoch: Epoch, new: int, reference_ms: int | None) -> None:
+        epoch_table.save(self._connection, epoch, new, is_publishing=self._is_publishing, reference_ms=reference_ms)
 
     def _forget_empty_epochs(self) -> None:
         """Drop the old epochs of which nothing is left."""
         for epoch in self.epochs[:-1]:
             if not epoch.rows and not self.losses.of(epoch.name):
                 with translated(self.path), transaction(self._connection):
-                    for table in ("readings", "losses"):
-                        self._connection.execute(f"DELETE FROM {table} WHERE epoch_id = ?", (epoch.id,))  # noqa: S608  # names of ours
-                    self._connection.execute("DELETE FROM epochs WHERE id = ?", (epoch.id,))
+                    epoch_table.forget(self._connection, epoch)
                 self.epochs.remove(epoch)
-
-
-def _changed(payload: bytes, epoch: str, seq: int, time_ms: int | None = None, clock: Clock | None = None) -> bytes:
-    """Return a reading that was never published with another identity or time."""
-    old = decode(payload)
-    time = old.time if time_ms is None else from_ms(time_ms)
-    return encode(Reading(1, old.node, old.sensor, epoch, seq, time, clock or old.clock, old.values))

@@ -30,7 +30,7 @@ class FakeBridge:
         self.port = port
         self.node = node
         self.messages: list[tuple[str, bytes]] = []
-        self._client = Client(CallbackAPIVersion.VERSION2, client_id="fake-bridge", protocol=MQTTv5)
+        self._client = Client(CallbackAPIVersion.VERSION2, client_id=f"bridge-{id(self)}", protocol=MQTTv5)
         self._client.on_message = self._on_message
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
@@ -117,7 +117,7 @@ class RunningNode(Process):
             python("-m", "mqtt_client", "run"), folder / "node.log", environment(folder, port, settings), folder
         )
 
-    def command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run another command of ``mqtt-node`` with the same settings."""
         return subprocess.run(
             python("-m", "mqtt_client", *arguments),
@@ -131,7 +131,7 @@ class RunningNode(Process):
 
     def status(self) -> Any:
         """Return what ``status --json`` says."""
-        done = self.command("status", "--json")
+        done = self.run("status", "--json")
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 

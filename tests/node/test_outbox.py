@@ -260,6 +260,12 @@ def test_remembers_over_a_restart_what_the_broker_has_acknowledged(opened: OpenO
     assert again.unpublished(1, 100) == [(9, 11)]
 
 
+def test_what_was_put_and_never_sent_is_not_taken_for_sent_after_a_restart(opened: OpenOutbox) -> None:
+    opened().put(drafts(10))
+
+    assert opened().current.unpublished(1, 10) == [(1, 10)]
+
+
 def test_held_readings_are_corrected_by_the_monotonic_clock_before_they_go(opened: OpenOutbox) -> None:
     outbox = opened()
     outbox.put(drafts(3, held=True))
