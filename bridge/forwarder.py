@@ -31,7 +31,7 @@ from mqtt_client.errors import TryLater
 log = logging.getLogger("forwarder")
 
 JOB = "forward"
-_LOOK_S = 0.025
+_LOOK_S = 0.02
 _SETTLE_WITHIN_S = 0.05
 _JOB_S = 0.05
 _MOST_REQUESTS = 256
