@@ -20,11 +20,12 @@ class Cpu:
             SensorFailed: there is none.
         """
         try:
-            from gpiozero import CPUTemperature  # type: ignore[import-untyped]  # loads the pin library's parts, which other nodes spare
+            from gpiozero import CPUTemperature  # type: ignore[import-untyped]  # other nodes spare this
+            from gpiozero.pins.mock import MockFactory  # type: ignore[import-untyped]  # a file needs no pins
         except ImportError as exc:
             raise SensorFailed("gpiozero is not installed; pip install 'mqtt-sensor-bridge[node]'") from exc
         try:
-            self._device = CPUTemperature(sensor_file=self._file)
+            self._device = CPUTemperature(sensor_file=self._file, pin_factory=MockFactory())
         except OSError as exc:
             raise SensorFailed(f"cannot read {self._file}: {exc.strerror}") from exc
 

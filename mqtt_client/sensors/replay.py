@@ -34,7 +34,7 @@ class Replay:
             SensorFailed: the file cannot be read; the message names file and line.
         """
         if self._rows is None:
-            if not any(True for _ in self._parse()):
+            if not sum(1 for _ in self._parse()):
                 raise SensorFailed(f"{self._path}: no rows with values")
             self._rows = self._parse()
 
