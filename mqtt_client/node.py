@@ -152,12 +152,12 @@ class Node:
             case Stop():
                 self._is_stopping = True
             case _:
-                receipts = self.publisher.receipts
+                receipts = self.publisher.receipts.count
                 try:
                     self.publisher.handle(event, time.monotonic())
                 except StorageFull as exc:
                     self._on_full(exc)
-                if self.publisher.receipts != receipts:
+                if self.publisher.receipts.count != receipts:
                     self._receipt_ms = self._source.wall_ms()
 
     def _on_sample(self, sample: Sample) -> None:
@@ -300,8 +300,8 @@ class Node:
                     sensor_faults=self._sensor_faults(),
                     clock=self._keeper.state,
                     rate_per_s=round(self._rate_per_s, 6),
-                    store=self.publisher.store,
-                    receipt=self.publisher.receipt or self._old.receipt,
+                    store=self.publisher.receipts.store,
+                    receipt=self.publisher.receipts.last or self._old.receipt,
                     receipt_ms=self._receipt_ms,
                     reconnects=self.publisher.presence.reconnects,
                 )

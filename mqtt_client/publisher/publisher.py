@@ -9,14 +9,13 @@ One thread owns it; events of the connection come through a queue.
 """
 
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from queue import SimpleQueue
 from typing import Any
 
 from mqtt_client.broker import NO_SUBSCRIBER
-from mqtt_client.errors import InvalidReading, StorageFull
+from mqtt_client.errors import StorageFull
 from mqtt_client.intervals import Interval, Intervals
 from mqtt_client.messages import (
     BACKLOG_MAX_BYTES,
@@ -24,12 +23,10 @@ from mqtt_client.messages import (
     OFFLINE,
     ONLINE,
     Lost,
-    Receipt,
-    decode,
     encode,
     encode_backlog,
 )
-from mqtt_client.outbox.epoch import Epoch, Loss, Row
+from mqtt_client.outbox.epoch import Epoch, Row
 from mqtt_client.outbox.outbox import Outbox
 from mqtt_client.publisher.connection import (
     Answered,
@@ -42,7 +39,10 @@ from mqtt_client.publisher.connection import (
 )
 from mqtt_client.publisher.delivery import Backoff, Delivery, Kind
 from mqtt_client.publisher.presence import Presence
-from mqtt_client.publisher.resend import FIRST_WAIT_S, LONGEST_WAIT_S, Resend
+from mqtt_client.publisher.receipts import Receipts
+from mqtt_client.publisher.resend import Resend
+from mqtt_client.publisher.telling import Telling
+from mqtt_client.publisher.window import Window
 from mqtt_client.settings import NodeSettings
 from mqtt_client.topics import Topics
 
@@ -51,7 +51,6 @@ log = logging.getLogger("publisher")
 RECEIPT_WAIT_S = 1.0
 SUBACK_WAIT_S = 5.0
 ANSWER_WAIT_S = 60.0
-BACKLOG_WINDOW = 8
 ENVELOPE_BYTES = 160
 """More than a backlog message has around its readings, its topic aside."""
 RETRY_S = 5.0
@@ -89,9 +88,7 @@ class Publisher:
         """
         self.outbox = outbox
         self.presence = Presence(f"node-{settings.node_id}", f"{settings.mqtt_host}:{settings.broker_port}")
-        self.store = store
-        self.receipt: Receipt | None = None
-        self.receipts = 0
+        self.receipts = Receipts(outbox, store)
         self.births = 0
         self._topics = Topics(settings.mqtt_topic_prefix)
         self._node = settings.node_id
@@ -103,20 +100,12 @@ class Publisher:
         self._phase = Phase.OFFLINE
         self._phase_until = 0.0
         self._renew_at: float | None = None
-        self._window = 1
-        self._message_bytes = BACKLOG_MAX_BYTES
-        self._in_flight: dict[int, Delivery] = {}
-        self._live: deque[tuple[Row, float]] = deque()
-        self._under_way: dict[str, Intervals] = {}
+        self._window = Window()
         self._too_large: str | None = None
         self._resends: dict[str, Resend] = {}
-        self._through: dict[str, int] = {}
         self._bridges: set[str] = set()
         self._backoffs = {kind: Backoff() for kind in Kind}
-        self._told: set[tuple[int, int | None]] = set()
-        self._tell_again = False
-        self._tell_wait_s = FIRST_WAIT_S
-        self._tell_deadline = 0.0
+        self._telling = Telling(outbox)
         if self._by_broker:
             for epoch in outbox.epochs:
                 epoch.published = Intervals()
@@ -151,8 +140,7 @@ class Publisher:
     def offer(self, rows: Sequence[Row], now: float) -> None:
         """Take readings that were just committed; what cannot go in time goes as backlog."""
         for row in rows:
-            self._live.append((row, now + self._live_s))
-            self._busy(row.epoch).add(row.seq, row.seq)
+            self._window.offer(row, now + self._live_s)
 
     def publish_state(self, topic: str, payload: bytes, now: float) -> None:
         """Publish a retained message about the node, if it is connected."""
@@ -172,7 +160,7 @@ class Publisher:
     @property
     def is_quiet(self) -> bool:
         """Whether the broker has answered all that was sent."""
-        return not self._in_flight
+        return self._window.is_empty
 
     def disconnect(self) -> None:
         """End the connection."""
@@ -196,7 +184,7 @@ class Publisher:
                 if self._phase is Phase.SUBSCRIBING:
                     self._phase, self._phase_until = Phase.LISTENING, now + RECEIPT_WAIT_S
             case Answered(generation=generation) if generation == self._generation:
-                delivery = self._in_flight.pop(event.mid, None)
+                delivery = self._window.answered(event.mid)
                 if delivery is not None:
                     self._on_answered(delivery, event, now)
             case Arrived(generation=generation) if generation == self._generation:
@@ -205,11 +193,11 @@ class Publisher:
     def _on_connected(self, event: Connected, now: float) -> None:
         self._forget_in_flight()
         self._generation = event.generation
-        self._window = max(1, event.window)
-        self._message_bytes = BACKLOG_MAX_BYTES
+        self._window.size = max(1, event.window)
+        self._window.message_bytes = BACKLOG_MAX_BYTES
         if event.packet_bytes:
             topic_bytes = len(self._topics.backlog(self._node))
-            self._message_bytes = min(BACKLOG_MAX_BYTES, event.packet_bytes - topic_bytes - 10)
+            self._window.message_bytes = min(BACKLOG_MAX_BYTES, event.packet_bytes - topic_bytes - 10)
         self._phase, self._phase_until = Phase.SUBSCRIBING, now + SUBACK_WAIT_S
         self._bridges.clear()
         self.presence.connected(now)
@@ -228,9 +216,8 @@ class Publisher:
 
     def _forget_in_flight(self) -> None:
         """Give up waiting for answers; without one, nothing counts as published."""
-        for delivery in self._in_flight.values():
+        for delivery in self._window.give_up():
             self._failed(delivery)
-        self._in_flight.clear()
 
     def _on_answered(self, delivery: Delivery, event: Answered, now: float) -> None:
         backoff = self._backoffs[delivery.kind]
@@ -246,7 +233,6 @@ class Publisher:
         if epoch is not None:
             for part in delivery.ranges:
                 epoch.published.add(*part)
-            self._release(delivery)
             if self._by_broker:
                 epoch.settle(delivery.ranges)
         if self._by_broker and delivery.loss is not None and delivery.loss in self.outbox.losses.told:
@@ -260,16 +246,7 @@ class Publisher:
             if delivery.epoch in self._resends:
                 self._resends[delivery.epoch].failed(delivery.ranges)
         if delivery.loss is not None:
-            self._told.discard((delivery.loss.id, delivery.loss.last))
-        self._release(delivery)
-
-    def _release(self, delivery: Delivery) -> None:
-        for part in delivery.ranges:
-            self._busy(delivery.epoch).remove(*part)
-
-    def _busy(self, epoch: str) -> Intervals:
-        """The readings of an epoch that are under way or about to go live."""
-        return self._under_way.setdefault(epoch, Intervals())
+            self._telling.failed(delivery.loss)
 
     def _on_arrived(self, event: Arrived, now: float) -> None:
         levels = self._topics.levels(event.topic)
@@ -290,34 +267,17 @@ class Publisher:
             log.info("no bridge is online; nothing is sent again until one is")
 
     def _on_receipt(self, payload: bytes, now: float) -> None:
-        try:
-            receipt = decode(Receipt, payload)
-        except InvalidReading as exc:
-            log.warning("a receipt cannot be read: %s", exc)
+        old, losses = self.outbox.current.name, len(self.outbox.losses.told)
+        receipt = self.receipts.take(payload)
+        if receipt is None:
             return
-        self.receipt, self.receipts = receipt, self.receipts + 1
-        if self.store is not None and self.store != receipt.store:
-            log.warning("receipts now come from store %s, before from %s", receipt.store, self.store)
-        self.store = receipt.store
-        losses = len(self.outbox.losses.told)
-        old = self.outbox.current.name
-        if self.outbox.settle(receipt.epoch, receipt.through, receipt.beyond):
-            log.warning(
-                "the receipt covers %s-%d, which this outbox never published: it went back in time, or runs twice; "
-                "new readings have epoch %s",
-                old,
-                receipt.through,
-                self.outbox.current.name,
-            )
-            self._live.clear()
-            self._under_way.pop(old, None)
+        if self.outbox.current.name != old:
+            self._window.forget_live(old)
             self.publish_info(now)
-        if self._through.get(receipt.epoch) != receipt.through:
-            self._through[receipt.epoch] = receipt.through
+        if self.receipts.has_moved(receipt):
             self._resend(receipt.epoch, now).receipt_moved(now)
         if len(self.outbox.losses.told) < losses:
-            self._tell_wait_s = FIRST_WAIT_S
-            self._tell_deadline = now + FIRST_WAIT_S
+            self._telling.receipt_moved(now)
         if self._phase is Phase.LISTENING:
             self._become_ready(now)
 
@@ -339,7 +299,7 @@ class Publisher:
         self.publish_state(self._topics.availability(self._node), ONLINE, now)
         for epoch in self.outbox.epochs:
             self._resend(epoch.name, now).restart(epoch, now)
-        self._tell_again = True
+        self._telling.restart()
 
     # Sending -----------------------------------------------------------------------------------
 
@@ -358,7 +318,8 @@ class Publisher:
         self._send_backlog(now)
         if self.bridge_is_online and not self._by_broker:
             self._send_again(now)
-        if self._in_flight and now - next(iter(self._in_flight.values())).sent_at > ANSWER_WAIT_S:
+        oldest_at = self._window.oldest_at
+        if oldest_at is not None and now - oldest_at > ANSWER_WAIT_S:
             log.warning("the broker has not answered for %d s; connecting anew", ANSWER_WAIT_S)
             self._phase = Phase.OFFLINE
             self._forget_in_flight()
@@ -371,11 +332,11 @@ class Publisher:
             times.append(self._phase_until)
         if self.is_ready:
             times += [backoff.until for backoff in self._backoffs.values() if backoff.until > now]
-            if self._in_flight:
-                times.append(next(iter(self._in_flight.values())).sent_at + ANSWER_WAIT_S + 1)
+            if self._window.oldest_at is not None:
+                times.append(self._window.oldest_at + ANSWER_WAIT_S + 1)
             if self.bridge_is_online and not self._by_broker:
-                if self.outbox.losses.told:
-                    times.append(self._tell_deadline)
+                if self._telling.deadline is not None:
+                    times.append(self._telling.deadline)
                 for epoch in self.outbox.epochs:
                     deadline = self._resend(epoch.name, now).deadline(epoch)
                     if deadline is not None:
@@ -384,61 +345,45 @@ class Publisher:
 
     def _demote_late(self, now: float) -> None:
         """Leave to the backlog what can no longer go live in time."""
-        is_open = self._backoffs[Kind.LIVE].is_open(now)
-        while self._live and (self._live[0][1] <= now or (self.is_ready and not is_open)):
-            row, _ = self._live.popleft()
-            self._busy(row.epoch).remove(row.seq, row.seq)
+        is_shut = self.is_ready and not self._backoffs[Kind.LIVE].is_open(now)
+        live = self._window.live
+        while live and (live[0][1] <= now or is_shut):
+            self._window.take_live()
 
     def _send(self, topic: str, payload: bytes, delivery: Delivery, *, retain: bool = False) -> None:
-        for part in delivery.ranges:
-            self._busy(delivery.epoch).add(*part)
-            epoch = self.outbox.find(delivery.epoch)
-            if epoch is not None:
+        epoch = self.outbox.find(delivery.epoch)
+        if epoch is not None:
+            for part in delivery.ranges:
                 epoch.attempted.add(*part)
-        self._in_flight[self._connection.publish(topic, payload, retain=retain)] = delivery
+        self._window.add(self._connection.publish(topic, payload, retain=retain), delivery)
 
     def _send_live(self, now: float) -> None:
-        while self._live and len(self._in_flight) < self._window and self._backoffs[Kind.LIVE].is_open(now):
-            row, _ = self._live.popleft()
+        backoff = self._backoffs[Kind.LIVE]
+        while self._window.live and self._window.has_room and backoff.is_open(now):
+            row = self._window.take_live()
             epoch = self.outbox.find(row.epoch)
-            topic = self._topics.reading(self._node, row.sensor)
-            self._busy(row.epoch).remove(row.seq, row.seq)
-            if epoch is None or row.seq not in epoch.rows or len(row.payload) > self._message_bytes:
+            if epoch is None or row.seq not in epoch.rows or len(row.payload) > self._window.message_bytes:
                 continue
+            topic = self._topics.reading(self._node, row.sensor)
             self._send(topic, row.payload, Delivery(Kind.LIVE, now, row.epoch, [(row.seq, row.seq)]))
-            if self._backoffs[Kind.LIVE].trouble:
+            if backoff.trouble:
                 break  # one probe at a time
 
     def _send_losses(self, now: float) -> None:
-        if not self.outbox.losses.told:
-            self._tell_wait_s = FIRST_WAIT_S
-            self._tell_deadline = now + FIRST_WAIT_S
-        elif self.bridge_is_online and now >= self._tell_deadline:
-            self._tell_wait_s = min(2 * self._tell_wait_s, LONGEST_WAIT_S)
-            self._tell_deadline = now + self._tell_wait_s
-            self._tell_again = True
-        if self._tell_again and self.bridge_is_online and not any(one.loss for one in self._in_flight.values()):
-            self._told.clear()
-            self._tell_again = False
-        for loss in self.outbox.losses.told:
-            key = (loss.id, loss.last)
-            if len(self._in_flight) >= self._window or not self._backoffs[Kind.LOST].is_open(now):
-                return
-            if key not in self._told and self._may_tell(loss):
-                self._told.add(key)
-                message = encode(Lost(loss.epoch, loss.first, loss.last, loss.reason))
-                self._send(self._topics.lost(self._node), message, Delivery(Kind.LOST, now, loss=loss))
-
-    def _may_tell(self, loss: Loss) -> bool:
-        """Tell an unknown number only after all readings of its epoch: the bridge takes all its holes as lost."""
-        epoch = self.outbox.find(loss.epoch)
-        return loss.last is not None or epoch is None or not epoch.rows
+        backoff = self._backoffs[Kind.LOST]
+        is_under_way = self._window.holds_loss()
+        self._telling.tick(now, bridge_is_online=self.bridge_is_online, is_under_way=is_under_way)
+        while self._window.has_room and backoff.is_open(now):
+            loss = self._telling.next_loss()
+            if loss is None or (backoff.trouble and self._window.holds_loss()):
+                break
+            self._telling.sent(loss)
+            message = encode(Lost(loss.epoch, loss.first, loss.last, loss.reason))
+            self._send(self._topics.lost(self._node), message, Delivery(Kind.LOST, now, loss=loss))
 
     def _has_room(self, now: float) -> bool:
-        under_way = sum(one.kind is Kind.BACKLOG for one in self._in_flight.values())
         backoff = self._backoffs[Kind.BACKLOG]
-        most = 1 if backoff.trouble else min(BACKLOG_WINDOW, (self._window + 1) // 2)
-        return under_way < most and len(self._in_flight) < self._window and backoff.is_open(now)
+        return backoff.is_open(now) and self._window.has_room_for_backlog(is_probing=backoff.trouble is not None)
 
     def _send_backlog(self, now: float) -> None:
         """Send what was never published, oldest first, as fast as the broker takes it."""
@@ -450,7 +395,7 @@ class Publisher:
                 self._send_rows(epoch, part, BACKLOG_MAX_READINGS, now)
 
     def _first_unpublished(self, epoch: Epoch) -> Interval | None:
-        busy = self._busy(epoch.name)
+        busy = self._window.busy(epoch.name)
         for part in epoch.unpublished(epoch.floor, epoch.next_seq - 1):
             for free in busy.holes(*part):
                 return free
@@ -471,10 +416,10 @@ class Publisher:
 
     def _send_rows(self, epoch: Epoch, part: Interval, limit: int, now: float) -> list[Row]:
         """Send readings of this range as one backlog message; return those sent."""
-        size_bytes = self._message_bytes - ENVELOPE_BYTES
+        size_bytes = self._window.message_bytes - ENVELOPE_BYTES
         rows = self.outbox.pending(epoch, *part, limit, size_bytes)
         if rows and len(rows[0].payload) > size_bytes:
-            self._busy(epoch.name).add(rows[0].seq, rows[0].seq)
+            self._window.busy(epoch.name).add(rows[0].seq, rows[0].seq)
             self._too_large = f"reading {epoch.name}-{rows[0].seq} is larger than the broker takes"
             log.error(self._too_large)
             return rows[:1]
