@@ -101,11 +101,11 @@ def _run_job(settings: BridgeSettings, name: str, stop: threading.Event) -> None
 def _job(name: str) -> Callable[[BridgeSettings, Store, threading.Event], None]:
     """Import a job where it runs: ingest never loads pandas, matplotlib or requests."""
     if name == "ingest":
-        from bridge.ingest import run_ingest
+        from bridge.ingest.ingest import run_ingest
 
         return run_ingest
     if name == "forward":
-        from bridge.forwarder import run_forwarder
+        from bridge.forward.forwarder import run_forwarder
 
         return run_forwarder
     from bridge.schedule import run_schedule
@@ -174,7 +174,7 @@ def trace(settings: BridgeSettings, reading_id: str) -> None:
 @with_settings
 def archive_now(settings: BridgeSettings) -> None:
     """Archive what is new, now; prints the files that were made."""
-    from bridge.archiver import archive
+    from bridge.archive.archiver import archive
     from bridge.progress import bar
 
     with bar("archiving") as progress:
@@ -190,7 +190,7 @@ def archive_now(settings: BridgeSettings) -> None:
 @with_settings
 def plot_now(settings: BridgeSettings) -> None:
     """Draw the plot of what lies in the archive folder; prints its path."""
-    from bridge.plot import plot_archives
+    from bridge.plot.plot import plot_archives
 
     click.echo(plot_archives(settings))
 
@@ -199,7 +199,7 @@ def plot_now(settings: BridgeSettings) -> None:
 @with_settings
 def clean_up_now(settings: BridgeSettings) -> None:
     """Draw the plot, then move the archives to the backup folder."""
-    from bridge.cleanup import cleanup
+    from bridge.archive.cleanup import cleanup
 
     report = cleanup(settings, open_store(settings.store_url, create=False))
     if report.plot:

@@ -7,7 +7,7 @@ time, so what belongs to a minute is worked out once and kept for the next row.
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from bridge.body import timestamp_text
+from bridge.forward.body import timestamp_text
 from mqtt_client.reading import from_ms
 
 MINUTE_MS = 60_000

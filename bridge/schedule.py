@@ -42,14 +42,14 @@ def run_schedule(settings: BridgeSettings, store: Store, stop: threading.Event) 
     """Archive each ARCHIVE_INTERVAL and clean up each CLEANUP_INTERVAL until told to stop."""
 
     def make_archive() -> object:
-        from bridge.archiver import archive  # heavy, and needed only when a run is due
+        from bridge.archive.archiver import archive  # heavy, and needed only when a run is due
 
         return archive(settings, store, stop=stop)
 
     def clean_up() -> object:
-        from bridge.cleanup import cleanup  # heavy, and needed only when a run is due
+        from bridge.archive.cleanup import cleanup  # heavy, and needed only when a run is due
 
-        return cleanup(settings, store)
+        return cleanup(settings, store, stop=stop)
 
     tasks = [
         Task("archive", settings.archive_interval, make_archive),

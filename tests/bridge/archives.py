@@ -6,7 +6,7 @@ from pathlib import Path
 
 import openpyxl
 
-from bridge.moving import Moved, move
+from bridge.archive.moving import Moved, move
 from bridge.settings import BridgeSettings
 from bridge.store.database import Store
 from tests.processes import python
@@ -95,6 +95,6 @@ def move_archives(settings: BridgeSettings, _store: Store) -> None:
 
 def plot(settings: BridgeSettings, _store: Store) -> None:
     """Draw the archives."""
-    from bridge.plot import plot_archives
+    from bridge.plot.plot import plot_archives
 
     plot_archives(settings)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.archiver import archive
+from bridge.archive.archiver import archive
 from bridge.settings import BridgeSettings
 from bridge.store import shelf
 from bridge.store.database import open_store

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.answers import LONGEST_RETRY_AFTER_S, Answer, Kind, Verdict, back_off_s, body_text, judge, retry_after_s
+from bridge.forward.answers import (
+    LONGEST_RETRY_AFTER_S,
+    Answer,
+    Kind,
+    Verdict,
+    back_off_s,
+    body_text,
+    judge,
+    retry_after_s,
+)
 
 NOW = datetime(2026, 11, 24, 20, 31, 5, tzinfo=UTC)
 REFUSED = {400, 413, 415, 422}

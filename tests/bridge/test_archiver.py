@@ -14,7 +14,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as some
 from sqlalchemy import select
 
-from bridge.archiver import archive
+from bridge.archive.archiver import archive
 from bridge.settings import BridgeSettings
 from bridge.store import jobs, locks, schema, shelf
 from bridge.store.database import Store, open_store

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from bridge.archiver import archive
-from bridge.cleanup import cleanup
-from bridge.plot import plot_archives
+from bridge.archive.archiver import archive
+from bridge.archive.cleanup import cleanup
+from bridge.plot.plot import plot_archives
 from bridge.settings import BridgeSettings
 from bridge.store import shelf
 from bridge.store.database import open_store
@@ -23,13 +23,13 @@ ROOT = Path(__file__).parents[2]
 
 STEPS_OF_ARCHIVING = (
     "sqlalchemy.engine:Connection._commit_impl",
-    "bridge.durable.rename_new",
+    "bridge.archive.durable.rename_new",
     "os.replace",
     "os.fsync",
     "shutil.rmtree",
 )
 STEPS_OF_MOVING = (
-    "bridge.durable.rename_new",
+    "bridge.archive.durable.rename_new",
     "shutil.copyfile",
     "shutil.copystat",
     "os.fsync",
@@ -88,7 +88,7 @@ def test_killed_at_any_step_the_archiver_leaves_each_reading_to_exactly_one_arch
         place = places(str(at))
         ids = stored_readings(place.store, count=5)
 
-        killed = place.run_until("bridge.archiver:archive", STEPS_OF_ARCHIVING, at)
+        killed = place.run_until("bridge.archive.archiver:archive", STEPS_OF_ARCHIVING, at)
         ids += stored_readings(place.store, "garden", count=2)
         archive(place.settings, place.store)
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.body import array, single
+from bridge.forward.body import array, single
 from bridge.store.outgoing import OutgoingReading
 from mqtt_client.reading import to_ms
 

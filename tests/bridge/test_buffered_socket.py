@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.buffered_socket import BufferedSocket, Packet
+from bridge.ingest.buffered_socket import BufferedSocket, Packet
 
 PINGRESP = b"\xd0\x00"
 

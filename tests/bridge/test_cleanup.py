@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from bridge import durable
-from bridge.archiver import archive
-from bridge.cleanup import cleanup
-from bridge.plot import COMBINED
+from bridge.archive import durable
+from bridge.archive.archiver import archive
+from bridge.archive.cleanup import cleanup
+from bridge.plot.plot import COMBINED
 from bridge.settings import BridgeSettings
 from bridge.store import jobs, schema, shelf
 from bridge.store.database import Store

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, select
 
-from bridge.forwarder import run_forwarder
+from bridge.forward.forwarder import run_forwarder
 from bridge.settings import BridgeSettings
 from bridge.store import schema
 from bridge.store.database import Store
@@ -27,9 +27,9 @@ Settings = Callable[..., BridgeSettings]
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Begin back-off, pauses and reports at a tenth of their seconds."""
-    monkeypatch.setattr("bridge.answers._FIRST_BACK_OFF_S", 0.1)
-    monkeypatch.setattr("bridge.pace._FIRST_PAUSE_S", 0.1)
-    monkeypatch.setattr("bridge.forward_state._EVERY_S", 0.5)
+    monkeypatch.setattr("bridge.forward.answers._FIRST_BACK_OFF_S", 0.1)
+    monkeypatch.setattr("bridge.forward.pace._FIRST_PAUSE_S", 0.1)
+    monkeypatch.setattr("bridge.forward.state._EVERY_S", 0.5)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from tests.processes import Process, eventually
 
 PROGRAM = """
 import os, threading
-from bridge.forwarder import run_forwarder
+from bridge.forward.forwarder import run_forwarder
 from bridge.settings import BridgeSettings
 from bridge.store.database import open_store
 from mqtt_client.settings import load

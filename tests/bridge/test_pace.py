@@ -2,8 +2,8 @@
 
 import pytest
 
-from bridge.answers import Kind, Verdict
-from bridge.pace import LONGEST_PAUSE_S, Health, Pace, Stage
+from bridge.forward.answers import Kind, Verdict
+from bridge.forward.pace import LONGEST_PAUSE_S, Health, Pace, Stage
 
 AGAIN = Verdict(Kind.AGAIN, "503 Service Unavailable")
 NOBODY = Verdict(Kind.AGAIN, "connection refused", down=True)

@@ -10,11 +10,11 @@ import pytest
 from matplotlib.dates import num2date
 from matplotlib.figure import Figure
 
-from bridge.archive_frames import read_series
-from bridge.archiver import archive
+from bridge.archive.archiver import archive
 from bridge.errors import NotFound
-from bridge.plot import COMBINED, build, draw, plot_archives
-from bridge.series import Series, gap_limit_ms, outline
+from bridge.plot.frames import read_series
+from bridge.plot.plot import COMBINED, build, draw, plot_archives
+from bridge.plot.series import Series, gap_limit_ms, outline
 from bridge.settings import BridgeSettings
 from bridge.store.database import Store
 from mqtt_client.errors import PersonNeeded, TryLater

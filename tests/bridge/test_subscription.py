@@ -6,7 +6,7 @@ import pytest
 from paho.mqtt.client import Client, MQTTv5
 from paho.mqtt.enums import CallbackAPIVersion
 
-from bridge.subscription import BufferedClient, Received, Subscription
+from bridge.ingest.subscription import BufferedClient, Received, Subscription
 from mqtt_client.settings import CommonSettings, load
 from tests.processes import Mosquitto, eventually
 

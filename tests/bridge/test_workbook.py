@@ -9,8 +9,8 @@ import openpyxl
 import pytest
 from openpyxl.worksheet.worksheet import Worksheet
 
-from bridge import archive_csv
-from bridge.archiver import archive
+from bridge.archive import csv_file as archive_csv
+from bridge.archive.archiver import archive
 from bridge.settings import BridgeSettings
 from bridge.store.database import Store
 from mqtt_client.reading import from_ms

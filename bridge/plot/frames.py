@@ -12,9 +12,9 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 
-from bridge import workbook
-from bridge.archive_csv import OTHER_COLUMNS, NoArchive, dialect, original
-from bridge.series import Series
+from bridge.archive import workbook
+from bridge.archive.csv_file import OTHER_COLUMNS, NoArchive, dialect, original
+from bridge.plot.series import Series
 
 log = logging.getLogger("plot")
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 
-from bridge import durable
+from bridge.archive import durable
 
 
 class Moved(Enum):

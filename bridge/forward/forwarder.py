@@ -15,17 +15,17 @@ from itertools import groupby
 
 from sqlalchemy import Connection
 
-from bridge.answers import Kind, body_text
-from bridge.forward_state import ForwardState
-from bridge.pace import Health, Pace, Stage
-from bridge.poster import Done, Form, Job, Posted, Poster
+from bridge.forward.answers import Kind, body_text
+from bridge.forward.pace import Health, Pace, Stage
+from bridge.forward.poster import Done, Form, Job, Posted, Poster
+from bridge.forward.state import ForwardState
+from bridge.forward.transport import Server
 from bridge.settings import BridgeSettings
 from bridge.store import jobs
 from bridge.store.changes import Changes
 from bridge.store.database import Store
 from bridge.store.outgoing import Outcome, OutgoingReading, claim, recover, settle, waiting_nodes
 from bridge.store.schema import Forward
-from bridge.transport import Server
 from mqtt_client.errors import TryLater
 
 log = logging.getLogger("forwarder")

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 
-from bridge import body
-from bridge.answers import Answer, Kind, Verdict, judge
-from bridge.pace import Stage
+from bridge.forward import body
+from bridge.forward.answers import Answer, Kind, Verdict, judge
+from bridge.forward.pace import Stage
+from bridge.forward.transport import Connection, Server
 from bridge.store.outgoing import OutgoingReading
-from bridge.transport import Connection, Server
 
 log = logging.getLogger("forwarder")
 

@@ -25,10 +25,10 @@ from xlsxwriter.format import Format
 from xlsxwriter.utility import xl_col_to_name
 from xlsxwriter.worksheet import Worksheet
 
-from bridge.archive_csv import OTHER_COLUMNS, NoArchive, quantity_columns
+from bridge.archive.csv_file import OTHER_COLUMNS, NoArchive, quantity_columns
+from bridge.archive.summary import Day, Summary
 from bridge.local_times import EXCEL_FIRST_DAY, LocalTimes, day_date
 from bridge.store.shelf import Stored
-from bridge.summary import Day, Summary
 from mqtt_client.reading import UNITS
 
 ROW_LIMIT = 1_048_575

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.summary import GAP_FACTOR, GAP_LEAST_MS
-from bridge.thin import thinned
+from bridge.archive.summary import GAP_FACTOR, GAP_LEAST_MS
+from bridge.plot.thin import thinned
 
 Times = NDArray[np.int64]
 Values = NDArray[np.float64]

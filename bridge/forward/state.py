@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable
 
-from bridge.pace import Health, Pace
+from bridge.forward.pace import Health, Pace
 from bridge.store.database import now_ms
 
 _EVERY_S = 5.0

@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from bridge import durable
-from bridge.archive_frames import archive_files
-from bridge.archive_lock import archive_lock
-from bridge.archive_names import is_ours, written_at
+from bridge.archive import durable
+from bridge.archive.lock import archive_lock
+from bridge.archive.moving import Moved, move
+from bridge.archive.names import is_ours, written_at
 from bridge.errors import NotFound
-from bridge.moving import Moved, move
-from bridge.plot import draw_folder
+from bridge.plot.frames import archive_files
+from bridge.plot.plot import draw_folder
 from bridge.settings import BridgeSettings
 from bridge.store import jobs, shelf
 from bridge.store.database import Store

@@ -15,7 +15,7 @@ from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-from bridge.answers import Kind, Verdict, back_off_s
+from bridge.forward.answers import Kind, Verdict, back_off_s
 
 log = logging.getLogger("forwarder")
 

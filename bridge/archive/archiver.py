@@ -17,18 +17,18 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from bridge import durable
-from bridge.adoption import Adopted
-from bridge.archive_csv import ArchiveCsv, quantity_columns
-from bridge.archive_lock import archive_lock
-from bridge.archive_names import Names, are_taken, free_names
+from bridge.archive import durable
+from bridge.archive.adoption import Adopted
+from bridge.archive.csv_file import ArchiveCsv, quantity_columns
+from bridge.archive.lock import archive_lock
+from bridge.archive.names import Names, are_taken, free_names
+from bridge.archive.summary import Summary
+from bridge.archive.workbook import ROW_LIMIT, ArchiveWorkbook
 from bridge.settings import BridgeSettings
 from bridge.store import jobs, shelf
 from bridge.store.database import Store
 from bridge.store.schema import ArchiveState
 from bridge.store.shelf import Abandoned, Archive
-from bridge.summary import Summary
-from bridge.workbook import ROW_LIMIT, ArchiveWorkbook
 from mqtt_client.errors import StorageFull, TryLater
 from mqtt_client.reading import format_time, from_ms, to_ms
 

@@ -24,7 +24,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProxyError
 
-from bridge.answers import Answer
+from bridge.forward.answers import Answer
 from mqtt_client.errors import SettingsError
 from mqtt_client.setting_values import Secret
 

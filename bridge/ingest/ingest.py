@@ -11,14 +11,14 @@ import time
 from collections.abc import Iterable
 
 from bridge.errors import ForeignBridge, StoreBusy
-from bridge.lookout import Bridges, look
+from bridge.ingest.lookout import Bridges, look
+from bridge.ingest.subscription import GROUP_SESSION_EXPIRY_S, SESSION_EXPIRY_S, Received, Subscription
 from bridge.settings import BridgeSettings
 from bridge.store.database import Store
 from bridge.store.intake import Intake, Message
 from bridge.store.jobs import report
 from bridge.store.sources import Source
 from bridge.store.waiting import bridge_health
-from bridge.subscription import GROUP_SESSION_EXPIRY_S, SESSION_EXPIRY_S, Received, Subscription
 from mqtt_client import messages
 from mqtt_client.errors import StorageFull
 from mqtt_client.topics import RESERVED_NODE, Topics

@@ -22,13 +22,13 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
-from bridge import durable
-from bridge.archive_csv import FIRST_QUANTITIES
-from bridge.archive_frames import read_series
-from bridge.archive_lock import archive_lock
+from bridge.archive import durable
+from bridge.archive.csv_file import FIRST_QUANTITIES
+from bridge.archive.lock import archive_lock
 from bridge.errors import NotFound
 from bridge.local_times import DAY_MS
-from bridge.series import Series, labels, outline
+from bridge.plot.frames import read_series
+from bridge.plot.series import Series, labels, outline
 from bridge.settings import BridgeSettings
 from mqtt_client.errors import PersonNeeded, TryLater
 from mqtt_client.reading import UNITS

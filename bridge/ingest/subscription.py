@@ -21,8 +21,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from bridge.buffered_socket import BufferedSocket
-from bridge.stock_socket import StockSocket
+from bridge.ingest.buffered_socket import BufferedSocket
+from bridge.ingest.stock_socket import StockSocket
 from mqtt_client.broker import KEEPALIVE_S, connect_properties, new_client
 from mqtt_client.settings import CommonSettings
 

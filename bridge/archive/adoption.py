@@ -14,9 +14,10 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select
 
-from bridge import archive_csv, durable
-from bridge.archive_csv import NoArchive
-from bridge.archive_names import is_ours
+from bridge.archive import csv_file as archive_csv
+from bridge.archive import durable
+from bridge.archive.csv_file import NoArchive
+from bridge.archive.names import is_ours
 from bridge.local_times import parse_rfc3339
 from bridge.store import schema, shelf
 from bridge.store.database import Store

@@ -1,4 +1,4 @@
-"""paho's own socket with the doors of :class:`bridge.buffered_socket.BufferedSocket`: the fall-back.
+"""paho's own socket with the doors of :class:`bridge.ingest.buffered_socket.BufferedSocket`: the fall-back.
 
 Used where paho has no longer the one hook that the buffered socket needs.
 Every packet then goes through paho: slower, and just as safe.
@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 
-from bridge.buffered_socket import Packet
+from bridge.ingest.buffered_socket import Packet
 
 
 class StockSocket:
