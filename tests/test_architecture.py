@@ -56,7 +56,7 @@ HOMES = {
     "alembic": {f"{BRIDGE}.store"},
     "dotenv": {f"{NODE}.settings"},
     "gpiozero": {f"{NODE}.sensors", f"{NODE}.indicator"},
-    "click": {f"{NODE}.cli", f"{BRIDGE}.cli"},
+    "click": {f"{NODE}.cli", f"{BRIDGE}.cli", f"{BRIDGE}.command"},
 }
 """The only modules, or packages with all that is in them, that import a library."""
 
