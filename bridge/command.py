@@ -1,4 +1,4 @@
-"""What every command of ``mqtt-bridge`` shares: ``--env-file``, its settings, and errors as one line and an exit status."""
+"""What every command of ``mqtt-bridge`` shares: ``--env-file``, settings, errors as one line and an exit status."""
 
 import sys
 from collections.abc import Callable
