@@ -105,8 +105,9 @@ class Node:
     def run(self) -> None:
         """Run until stopped; then commit what waits and say goodbye."""
         self.publisher.open()
+        beat = time.monotonic()
         for sampler in self._samplers:
-            sampler.start()
+            sampler.start(beat)
         try:
             while not self._is_stopping:
                 self._step()

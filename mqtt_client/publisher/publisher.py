@@ -16,17 +16,9 @@ from typing import Any
 
 from mqtt_client.broker import NO_SUBSCRIBER
 from mqtt_client.errors import StorageFull
-from mqtt_client.intervals import Interval, Intervals
-from mqtt_client.messages import (
-    BACKLOG_MAX_BYTES,
-    BACKLOG_MAX_READINGS,
-    OFFLINE,
-    ONLINE,
-    Lost,
-    encode,
-    encode_backlog,
-)
-from mqtt_client.outbox.epoch import Epoch, Row
+from mqtt_client.intervals import Intervals
+from mqtt_client.messages import BACKLOG_MAX_BYTES, OFFLINE, ONLINE
+from mqtt_client.outbox.epoch import Row
 from mqtt_client.outbox.outbox import Outbox
 from mqtt_client.publisher.connection import (
     Answered,
@@ -37,12 +29,10 @@ from mqtt_client.publisher.connection import (
     Subscribed,
     Unreachable,
 )
-from mqtt_client.publisher.delivery import Backoff, Delivery, Kind
+from mqtt_client.publisher.delivery import Delivery, Kind
 from mqtt_client.publisher.presence import Presence
 from mqtt_client.publisher.receipts import Receipts
-from mqtt_client.publisher.resend import Resend
-from mqtt_client.publisher.telling import Telling
-from mqtt_client.publisher.window import Window
+from mqtt_client.publisher.sender import Sender
 from mqtt_client.settings import NodeSettings
 from mqtt_client.topics import Topics
 
@@ -51,9 +41,9 @@ log = logging.getLogger("publisher")
 RECEIPT_WAIT_S = 1.0
 SUBACK_WAIT_S = 5.0
 ANSWER_WAIT_S = 60.0
-ENVELOPE_BYTES = 160
-"""More than a backlog message has around its readings, its topic aside."""
 RETRY_S = 5.0
+FAILURE = 0x80
+"""Reason codes from here on are failures (MQTT 5.0, section 2.4)."""
 
 
 class Phase(Enum):
@@ -100,12 +90,8 @@ class Publisher:
         self._phase = Phase.OFFLINE
         self._phase_until = 0.0
         self._renew_at: float | None = None
-        self._window = Window()
-        self._too_large: str | None = None
-        self._resends: dict[str, Resend] = {}
+        self._sender = Sender(outbox, self._connection, self._topics, self._node, by_broker=self._by_broker)
         self._bridges: set[str] = set()
-        self._backoffs = {kind: Backoff() for kind in Kind}
-        self._telling = Telling(outbox)
         if self._by_broker:
             for epoch in outbox.epochs:
                 epoch.published = Intervals()
@@ -129,23 +115,17 @@ class Publisher:
     @property
     def troubles(self) -> list[str]:
         """What keeps readings from going out, one sentence each."""
-        found = [self.presence.trouble] if self.presence.trouble else []
-        for kind, backoff in self._backoffs.items():
-            if backoff.trouble:
-                found.append(f"the broker does not deliver {kind.name.lower()} messages: {backoff.trouble}")
-        if self._too_large:
-            found.append(self._too_large)
-        return found
+        return ([self.presence.trouble] if self.presence.trouble else []) + self._sender.troubles
 
     def offer(self, rows: Sequence[Row], now: float) -> None:
         """Take readings that were just committed; what cannot go in time goes as backlog."""
         for row in rows:
-            self._window.offer(row, now + self._live_s)
+            self._sender.window.offer(row, now + self._live_s)
 
     def publish_state(self, topic: str, payload: bytes, now: float) -> None:
         """Publish a retained message about the node, if it is connected."""
         if self.is_ready:
-            self._send(topic, payload, Delivery(Kind.STATE, now), retain=True)
+            self._sender.send(topic, payload, Delivery(Kind.STATE, now), retain=True)
 
     def publish_info(self, now: float) -> None:
         """Publish the birth message again."""
@@ -154,13 +134,13 @@ class Publisher:
     def close(self) -> None:
         """Say goodbye; what is under way is sent again next time."""
         if self.is_ready:
-            self._send(self._topics.availability(self._node), OFFLINE, Delivery(Kind.STATE, 0.0), retain=True)
+            self._sender.send(self._topics.availability(self._node), OFFLINE, Delivery(Kind.STATE, 0.0), retain=True)
         self._phase = Phase.OFFLINE
 
     @property
     def is_quiet(self) -> bool:
         """Whether the broker has answered all that was sent."""
-        return self._window.is_empty
+        return self._sender.window.is_empty
 
     def disconnect(self) -> None:
         """End the connection."""
@@ -184,20 +164,19 @@ class Publisher:
                 if self._phase is Phase.SUBSCRIBING:
                     self._phase, self._phase_until = Phase.LISTENING, now + RECEIPT_WAIT_S
             case Answered(generation=generation) if generation == self._generation:
-                delivery = self._window.answered(event.mid)
-                if delivery is not None:
-                    self._on_answered(delivery, event, now)
+                self._on_answered(event, now)
             case Arrived(generation=generation) if generation == self._generation:
                 self._on_arrived(event, now)
 
     def _on_connected(self, event: Connected, now: float) -> None:
-        self._forget_in_flight()
+        self._sender.give_up()
         self._generation = event.generation
-        self._window.size = max(1, event.window)
-        self._window.message_bytes = BACKLOG_MAX_BYTES
+        window = self._sender.window
+        window.size = max(1, event.window)
+        window.message_bytes = BACKLOG_MAX_BYTES
         if event.packet_bytes:
             topic_bytes = len(self._topics.backlog(self._node))
-            self._window.message_bytes = min(BACKLOG_MAX_BYTES, event.packet_bytes - topic_bytes - 10)
+            window.message_bytes = min(BACKLOG_MAX_BYTES, event.packet_bytes - topic_bytes - 10)
         self._phase, self._phase_until = Phase.SUBSCRIBING, now + SUBACK_WAIT_S
         self._bridges.clear()
         self.presence.connected(now)
@@ -206,7 +185,7 @@ class Publisher:
         if self._phase is Phase.OFFLINE:
             return
         self._phase = Phase.OFFLINE
-        self._forget_in_flight()
+        self._sender.give_up()
         self._bridges.clear()
         delay_s = self.presence.disconnected(event.reason, event.is_taken_over, now)
         self._connection.slow_down(delay_s)
@@ -214,39 +193,16 @@ class Publisher:
             self._connection.close()
             self._renew_at = now + delay_s
 
-    def _forget_in_flight(self) -> None:
-        """Give up waiting for answers; without one, nothing counts as published."""
-        for delivery in self._window.give_up():
-            self._failed(delivery)
-
-    def _on_answered(self, delivery: Delivery, event: Answered, now: float) -> None:
-        backoff = self._backoffs[delivery.kind]
-        if event.code >= 0x80 or (event.code == NO_SUBSCRIBER and delivery.kind is not Kind.STATE):
-            self._failed(delivery)
-            reason = "nobody subscribes to them" if event.code == NO_SUBSCRIBER else event.reason.lower()
-            if backoff.failed(reason, now):
-                log.warning("%s messages are not delivered: %s", delivery.kind.name.lower(), reason)
+    def _on_answered(self, event: Answered, now: float) -> None:
+        delivery = self._sender.window.answered(event.mid)
+        if delivery is None:
             return
-        if backoff.succeeded():
-            log.info("%s messages are delivered again", delivery.kind.name.lower())
-        epoch = self.outbox.find(delivery.epoch)
-        if epoch is not None:
-            for part in delivery.ranges:
-                epoch.published.add(*part)
-            if self._by_broker:
-                epoch.settle(delivery.ranges)
-        if self._by_broker and delivery.loss is not None and delivery.loss in self.outbox.losses.told:
-            self.outbox.losses.remove(delivery.loss)
-
-    def _failed(self, delivery: Delivery) -> None:
-        epoch = self.outbox.find(delivery.epoch)
-        if epoch is not None:
-            for part in delivery.ranges:
-                epoch.published.remove(*part)
-            if delivery.epoch in self._resends:
-                self._resends[delivery.epoch].failed(delivery.ranges)
-        if delivery.loss is not None:
-            self._telling.failed(delivery.loss)
+        if event.code == NO_SUBSCRIBER and delivery.kind is not Kind.STATE:
+            self._sender.refused(delivery, "nobody subscribes to them", now)
+        elif event.code >= FAILURE:
+            self._sender.refused(delivery, event.reason.lower(), now)
+        else:
+            self._sender.delivered(delivery)
 
     def _on_arrived(self, event: Arrived, now: float) -> None:
         levels = self._topics.levels(event.topic)
@@ -261,8 +217,7 @@ class Publisher:
         (self._bridges.add if is_online else self._bridges.discard)(bridge)
         if self.bridge_is_online and not before:
             log.info("bridge %s is online", bridge)
-            for resend in self._resends.values():
-                resend.receipt_moved(now)
+            self._sender.bridge_came(now)
         elif before and not self.bridge_is_online:
             log.info("no bridge is online; nothing is sent again until one is")
 
@@ -272,19 +227,14 @@ class Publisher:
         if receipt is None:
             return
         if self.outbox.current.name != old:
-            self._window.forget_live(old)
+            self._sender.window.forget_live(old)
             self.publish_info(now)
         if self.receipts.has_moved(receipt):
-            self._resend(receipt.epoch, now).receipt_moved(now)
+            self._sender.receipt_moved(receipt.epoch, now)
         if len(self.outbox.losses.told) < losses:
-            self._telling.receipt_moved(now)
+            self._sender.losses_settled(now)
         if self._phase is Phase.LISTENING:
             self._become_ready(now)
-
-    def _resend(self, epoch: str, now: float) -> Resend:
-        if epoch not in self._resends:
-            self._resends[epoch] = Resend(now)
-        return self._resends[epoch]
 
     def _become_ready(self, now: float) -> None:
         try:
@@ -297,9 +247,7 @@ class Publisher:
         self.births += 1
         self.publish_info(now)
         self.publish_state(self._topics.availability(self._node), ONLINE, now)
-        for epoch in self.outbox.epochs:
-            self._resend(epoch.name, now).restart(epoch, now)
-        self._telling.restart()
+        self._sender.restart(now)
 
     # Sending -----------------------------------------------------------------------------------
 
@@ -310,19 +258,15 @@ class Publisher:
             self._connection.renew()
         if self._phase in (Phase.SUBSCRIBING, Phase.LISTENING) and now >= self._phase_until:
             self._become_ready(now)
-        self._demote_late(now)
+        self._sender.demote_late(now, is_ready=self.is_ready)
         if not self.is_ready:
             return
-        self._send_live(now)
-        self._send_losses(now)
-        self._send_backlog(now)
-        if self.bridge_is_online and not self._by_broker:
-            self._send_again(now)
-        oldest_at = self._window.oldest_at
+        self._sender.send_due(now, bridge_is_online=self.bridge_is_online)
+        oldest_at = self._sender.window.oldest_at
         if oldest_at is not None and now - oldest_at > ANSWER_WAIT_S:
             log.warning("the broker has not answered for %d s; connecting anew", ANSWER_WAIT_S)
             self._phase = Phase.OFFLINE
-            self._forget_in_flight()
+            self._sender.give_up()
             self._connection.renew()
 
     def deadline(self, now: float) -> float | None:
@@ -331,101 +275,8 @@ class Publisher:
         if self._phase in (Phase.SUBSCRIBING, Phase.LISTENING):
             times.append(self._phase_until)
         if self.is_ready:
-            times += [backoff.until for backoff in self._backoffs.values() if backoff.until > now]
-            if self._window.oldest_at is not None:
-                times.append(self._window.oldest_at + ANSWER_WAIT_S + 1)
-            if self.bridge_is_online and not self._by_broker:
-                if self._telling.deadline is not None:
-                    times.append(self._telling.deadline)
-                for epoch in self.outbox.epochs:
-                    deadline = self._resend(epoch.name, now).deadline(epoch)
-                    if deadline is not None:
-                        times.append(deadline)
+            times += self._sender.deadlines(now, bridge_is_online=self.bridge_is_online)
+            oldest_at = self._sender.window.oldest_at
+            if oldest_at is not None:
+                times.append(oldest_at + ANSWER_WAIT_S + 1)
         return min(times, default=None)
-
-    def _demote_late(self, now: float) -> None:
-        """Leave to the backlog what can no longer go live in time."""
-        is_shut = self.is_ready and not self._backoffs[Kind.LIVE].is_open(now)
-        live = self._window.live
-        while live and (live[0][1] <= now or is_shut):
-            self._window.take_live()
-
-    def _send(self, topic: str, payload: bytes, delivery: Delivery, *, retain: bool = False) -> None:
-        epoch = self.outbox.find(delivery.epoch)
-        if epoch is not None:
-            for part in delivery.ranges:
-                epoch.attempted.add(*part)
-        self._window.add(self._connection.publish(topic, payload, retain=retain), delivery)
-
-    def _send_live(self, now: float) -> None:
-        backoff = self._backoffs[Kind.LIVE]
-        while self._window.live and self._window.has_room and backoff.is_open(now):
-            row = self._window.take_live()
-            epoch = self.outbox.find(row.epoch)
-            if epoch is None or row.seq not in epoch.rows or len(row.payload) > self._window.message_bytes:
-                continue
-            topic = self._topics.reading(self._node, row.sensor)
-            self._send(topic, row.payload, Delivery(Kind.LIVE, now, row.epoch, [(row.seq, row.seq)]))
-            if backoff.trouble:
-                break  # one probe at a time
-
-    def _send_losses(self, now: float) -> None:
-        backoff = self._backoffs[Kind.LOST]
-        is_under_way = self._window.holds_loss()
-        self._telling.tick(now, bridge_is_online=self.bridge_is_online, is_under_way=is_under_way)
-        while self._window.has_room and backoff.is_open(now):
-            loss = self._telling.next_loss()
-            if loss is None or (backoff.trouble and self._window.holds_loss()):
-                break
-            self._telling.sent(loss)
-            message = encode(Lost(loss.epoch, loss.first, loss.last, loss.reason))
-            self._send(self._topics.lost(self._node), message, Delivery(Kind.LOST, now, loss=loss))
-
-    def _has_room(self, now: float) -> bool:
-        backoff = self._backoffs[Kind.BACKLOG]
-        return backoff.is_open(now) and self._window.has_room_for_backlog(is_probing=backoff.trouble is not None)
-
-    def _send_backlog(self, now: float) -> None:
-        """Send what was never published, oldest first, as fast as the broker takes it."""
-        for epoch in self.outbox.epochs.copy():
-            while self._has_room(now):
-                part = self._first_unpublished(epoch)
-                if part is None:
-                    break
-                self._send_rows(epoch, part, BACKLOG_MAX_READINGS, now)
-
-    def _first_unpublished(self, epoch: Epoch) -> Interval | None:
-        busy = self._window.busy(epoch.name)
-        for part in epoch.unpublished(epoch.floor, epoch.next_seq - 1):
-            for free in busy.holes(*part):
-                return free
-        return None
-
-    def _send_again(self, now: float) -> None:
-        for epoch in self.outbox.epochs.copy():
-            resend = self._resend(epoch.name, now)
-            if resend.tick(epoch, now):
-                log.info("the receipt of epoch %s has not moved; sending again what it does not cover", epoch.name)
-            while self._has_room(now):
-                found = resend.next_range(epoch)
-                if found is None:
-                    break
-                part, limit = found
-                rows = self._send_rows(epoch, part, min(limit, BACKLOG_MAX_READINGS), now)
-                resend.sent(part[0], rows[-1].seq if rows else part[1])
-
-    def _send_rows(self, epoch: Epoch, part: Interval, limit: int, now: float) -> list[Row]:
-        """Send readings of this range as one backlog message; return those sent."""
-        size_bytes = self._window.message_bytes - ENVELOPE_BYTES
-        rows = self.outbox.pending(epoch, *part, limit, size_bytes)
-        if rows and len(rows[0].payload) > size_bytes:
-            self._window.busy(epoch.name).add(rows[0].seq, rows[0].seq)
-            self._too_large = f"reading {epoch.name}-{rows[0].seq} is larger than the broker takes"
-            log.error(self._too_large)
-            return rows[:1]
-        if rows:
-            ranges = Intervals((row.seq, row.seq) for row in rows)
-            message = encode_backlog(epoch.name, epoch.floor, [row.payload for row in rows])
-            delivery = Delivery(Kind.BACKLOG, now, epoch.name, list(ranges))
-            self._send(self._topics.backlog(self._node), message, delivery)
-        return rows

@@ -56,14 +56,16 @@ class Sampler:
         self._source = source
         self._events = events
         self._stopped = threading.Event()
+        self._beat = 0.0
         self._is_open = False
         self._fault: str | None = None
         self._reading_since: float | None = None
         self._skipped_at: float | None = None
         self._thread = threading.Thread(target=self._run, name=f"sensor-{name}", daemon=True)
 
-    def start(self) -> None:
-        """Begin with the first beat, now."""
+    def start(self, beat: float) -> None:
+        """Begin now; later beats count from this monotonic time, so that sensors of one start share them."""
+        self._beat = beat
         self._thread.start()
 
     def stop(self) -> None:
@@ -90,12 +92,13 @@ class Sampler:
                 log.debug("sensor %s failed", self.name, exc_info=True)
                 self._is_open = False
                 self._stopped.wait(max(self._interval_s, 1.0))
+                self._beat = time.monotonic()
         if self._is_open:
             self._sensor.close()
 
     def _sample_all(self) -> None:
         """Take a sample at each beat until stopped, or until the sensor has nothing more."""
-        beat = time.monotonic()
+        beat = self._beat
         while not self._stopped.is_set():
             self._reading_since = time.monotonic()
             goes_on = self._sample()

@@ -201,7 +201,7 @@ class Scripted:
 
 def sampled(sensor: Sensor, interval_s: float, events: "SimpleQueue[Any]") -> Sampler:
     sampler = Sampler("main", sensor, interval_s, Quality({}, {}, 300), SystemTime(), events)
-    sampler.start()
+    sampler.start(time.monotonic())
     return sampler
 
 
@@ -263,7 +263,7 @@ def test_a_fault_is_told_once_and_so_is_its_end_whatever_the_driver_raises() -> 
 def test_a_sensor_that_hangs_delays_no_other_and_shows() -> None:
     events: SimpleQueue[Any] = SimpleQueue()
     hanging = Sampler("stuck", Scripted(1.0, pause_s=3.0), 0.01, Quality({}, {}, 300), SystemTime(), events)
-    hanging.start()
+    hanging.start(time.monotonic())
     other = sampled(Scripted(1.0), 0.01, events)
 
     names = {sample.sensor for sample in collected(events, Sample, 20)}
