@@ -98,6 +98,15 @@ jobs = Table(  # what each process last said of itself, for status, health and t
     Column("at_ms", BigInteger, nullable=False),
 )
 
+leases = Table(  # who does a job, on PostgreSQL; on SQLite lock files say so
+    "leases",
+    metadata,
+    Column("name", String(160), primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("token", BigInteger, nullable=False),  # grows with every holder (fencing)
+    Column("expires_ms", BigInteger, nullable=False),  # by the database's clock
+)
+
 nodes = Table(
     "nodes",
     metadata,
@@ -176,6 +185,7 @@ readings = Table(
     Column("values", Text, nullable=False),  # JSON object
     Column("received_ms", BigInteger, nullable=False),
     Column("forward_state", SmallInteger, nullable=False, server_default=text("0")),
+    Column("forward_owner", String(64)),  # BRIDGE_ID of who claimed it
     Column("forward_tries", Integer, nullable=False, server_default=text("0")),
     Column("forward_unknown", SmallInteger, nullable=False, server_default=text("0")),  # tries of unknown outcome
     Column("forward_status", SmallInteger),  # last HTTP status
