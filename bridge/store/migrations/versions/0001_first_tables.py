@@ -68,14 +68,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(
-        "leases",
-        sa.Column("name", sa.String(length=160), nullable=False),
-        sa.Column("holder", sa.Text(), nullable=False),
-        sa.Column("token", sa.BigInteger(), nullable=False),
-        sa.Column("expires_ms", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("name"),
-    )
-    op.create_table(
         "meta",
         sa.Column("key", sa.String(length=64), nullable=False),
         sa.Column("value", sa.Text(), nullable=False),
@@ -151,7 +143,6 @@ def upgrade() -> None:
         sa.Column("values", sa.Text(), nullable=False),
         sa.Column("received_ms", sa.BigInteger(), nullable=False),
         sa.Column("forward_state", sa.SmallInteger(), server_default=sa.text("0"), nullable=False),
-        sa.Column("forward_owner", sa.String(length=64), nullable=True),
         sa.Column("forward_tries", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("forward_unknown", sa.SmallInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("forward_status", sa.SmallInteger(), nullable=True),
