@@ -16,7 +16,6 @@ from typing import Annotated, Any, Generic, TypeVar, get_args, get_type_hints
 from zoneinfo import ZoneInfo
 
 import msgspec
-from dotenv.parser import parse_stream
 
 from mqtt_client.errors import SettingsError
 from mqtt_client.setting_values import (
@@ -273,6 +272,8 @@ def env_file_variables(env_file: Path | None = None) -> dict[str, str]:
     source = env_file or Path(".env")
     if env_file is None and not source.is_file():
         return {}
+    from dotenv.parser import parse_stream  # its parents load much that a node without an env file spares
+
     try:
         with source.open(encoding="utf-8-sig") as stream:
             lines = list(parse_stream(stream))
