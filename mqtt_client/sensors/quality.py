@@ -26,8 +26,13 @@ class Quality:
         self._heartbeat_s = heartbeat_s
         self._reported: dict[str, tuple[float, float]] = {}
 
-    def judge(self, values: Mapping[str, float], now: float) -> tuple[dict[str, float], list[str]]:
-        """Return what to report at this monotonic time in seconds, and what was refused and why."""
+    def judge(
+        self, values: Mapping[str, float], now: float, *, everything: bool = False
+    ) -> tuple[dict[str, float], list[str]]:
+        """Return what to report at this monotonic time in seconds, and what was refused and why.
+
+        With ``everything``, what has not moved is reported too.
+        """
         good: dict[str, float] = {}
         refused: list[str] = []
         for quantity, measured in values.items():
@@ -37,7 +42,7 @@ class Quality:
             low, high = PLAUSIBLE.get(quantity, (float("-inf"), float("inf")))
             if not isfinite(value) or not low <= value <= high:
                 refused.append(f"{quantity} {value:g} {UNITS.get(quantity, '')}".rstrip() + " is not plausible")
-            elif self._is_due(quantity, value, now):
+            elif everything or self._is_due(quantity, value, now):
                 good[quantity] = value
         for quantity, value in good.items():
             self._reported[quantity] = (value, now)

@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections import deque
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
@@ -36,6 +37,14 @@ class SensorState(NamedTuple):
     fault: str | None
 
 
+class ReadOnRequest(NamedTuple):
+    """A sensor was read because somebody asked for it; its sample or its fault came just before."""
+
+    sensor: str
+    request: int
+    fault: str | None
+
+
 class Sampler:
     """Reads one sensor at each beat and puts samples and faults on a queue."""
 
@@ -56,6 +65,9 @@ class Sampler:
         self._source = source
         self._events = events
         self._stopped = threading.Event()
+        self._woken = threading.Event()
+        self._requests: deque[int] = deque()
+        self._answering: int | None = None
         self._beat = 0.0
         self._is_open = False
         self._fault: str | None = None
@@ -71,6 +83,22 @@ class Sampler:
     def stop(self) -> None:
         """Ask the thread to end."""
         self._stopped.set()
+        self._woken.set()
+
+    def set_interval(self, interval_s: float) -> None:
+        """Read at another interval from now on."""
+        self._interval_s = interval_s
+        self._woken.set()
+
+    def read_now(self, request: int) -> bool:
+        """Read besides the beats, and report all quantities; a :class:`ReadOnRequest` with this number tells the end.
+
+        Returns:
+            Whether it will be read: not when it has no more values.
+        """
+        self._requests.append(request)
+        self._woken.set()
+        return self._thread.is_alive()
 
     def join(self, timeout_s: float) -> None:
         """Wait for the thread's end; a read that hangs is left behind."""
@@ -91,7 +119,9 @@ class Sampler:
                 self._tell(f"{type(exc).__name__}: {exc}")
                 log.debug("sensor %s failed", self.name, exc_info=True)
                 self._is_open = False
-                self._stopped.wait(max(self._interval_s, 1.0))
+                self._reading_since = None
+                self._answer()
+                self._wait(max(self._interval_s, 1.0))
                 self._beat = time.monotonic()
         if self._is_open:
             self._sensor.close()
@@ -100,17 +130,35 @@ class Sampler:
         """Take a sample at each beat until stopped, or until the sensor has nothing more."""
         beat = self._beat
         while not self._stopped.is_set():
-            self._reading_since = time.monotonic()
+            now = time.monotonic()
+            if now < beat and not self._requests:
+                beat = min(beat, now + self._interval_s)  # it may be shorter now
+                self._wait(beat - now)
+                continue
+            self._answering = self._requests.popleft() if self._requests else None
+            self._reading_since = now
             goes_on = self._sample()
             self._reading_since = None
+            self._answer()
             if not goes_on:
                 log.info("sensor %s has no more values", self.name)
                 return
             now = time.monotonic()
-            late = int((now - beat) / self._interval_s)
-            self._note_skipped(late, now)
-            beat += self._interval_s * (late + 1)
-            self._stopped.wait(max(0.0, beat - time.monotonic()))
+            if now >= beat:
+                late = int((now - beat) / self._interval_s)
+                self._note_skipped(late, now)
+                beat += self._interval_s * (late + 1)
+
+    def _wait(self, seconds: float) -> None:
+        """Wait until a time has passed, or something was asked."""
+        self._woken.wait(seconds)
+        self._woken.clear()
+
+    def _answer(self) -> None:
+        """Tell whoever asked for a read that it is done."""
+        if self._answering is not None:
+            self._events.put(ReadOnRequest(self.name, self._answering, self._fault))
+            self._answering = None
 
     def _note_skipped(self, beats: int, now: float) -> None:
         if beats > 0:
@@ -133,7 +181,7 @@ class Sampler:
         if values is None:
             return False
         wall_ms, monotonic_ms = self._source.wall_ms(), self._source.monotonic_ms()
-        good, refused = self._quality.judge(values, time.monotonic())
+        good, refused = self._quality.judge(values, time.monotonic(), everything=self._answering is not None)
         if good:
             try:
                 check_values(good)
