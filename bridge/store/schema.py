@@ -12,6 +12,7 @@ from enum import IntEnum
 from sqlalchemy import (
     BigInteger,
     Column,
+    Double,
     ForeignKey,
     Index,
     Integer,
@@ -201,6 +202,37 @@ Index(
     readings.c.id,
     sqlite_where=readings.c.forward_state < 2,
     postgresql_where=readings.c.forward_state < 2,
+)
+
+alarms = Table(  # what is out of bounds now, or about to be an alarm (raised_ms null: its delay is not over)
+    "alarms",
+    metadata,
+    Column("rule", String(100), primary_key=True),
+    Column("node", String(64), primary_key=True),  # empty: of the bridge as a whole
+    Column("what", String(200), primary_key=True),  # sensor and quantity, a folder, or empty
+    Column("severity", String(16), nullable=False),
+    Column("sensor", String(64)),
+    Column("quantity", String(32)),
+    Column("since_ms", BigInteger, nullable=False),
+    Column("raised_ms", BigInteger),
+    Column("value", Double),
+    Column("text", Text, nullable=False),  # one sentence in UI_LANGUAGE
+)
+
+alarm_events = Table(  # the newest of what was raised and cleared
+    "alarm_events",
+    metadata,
+    Column("id", RowId, primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("event", String(16), nullable=False),  # raised or cleared
+    Column("rule", String(100), nullable=False),
+    Column("node", String(64), nullable=False),
+    Column("what", String(200), nullable=False),
+    Column("severity", String(16), nullable=False),
+    Column("sensor", String(64)),
+    Column("quantity", String(32)),
+    Column("value", Double),
+    Column("text", Text, nullable=False),
 )
 
 attempts = Table(  # tries that did not settle, for trace
