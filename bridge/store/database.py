@@ -22,7 +22,7 @@ from bridge.store import schema
 from mqtt_client.errors import StorageFull
 
 BUSY_TIMEOUT_S = 30.0
-HEAD = "0003"
+HEAD = "0004"
 """The newest migration; a test compares it with the folder ``migrations``."""
 
 
