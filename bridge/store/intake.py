@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from bridge import dead_letters
-from bridge.store import schema, sources
+from bridge.store import rollups, schema, sources
 from bridge.store.database import Store, now_ms
 from bridge.store.directory import Directory
 from bridge.store.schema import CLOCKS
@@ -329,6 +329,7 @@ class Intake:
     def _save(self, connection: Connection, step: "_Step") -> None:
         if step.rows:
             connection.exec_driver_sql(self._insert, step.rows)
+            rollups.queue(connection, step.rows)
         sources.save(connection, step.touched)
         if step.newest:
             table = schema.nodes.c

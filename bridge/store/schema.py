@@ -260,3 +260,39 @@ dead_letters = Table(
     Column("status", SmallInteger),  # the server's answer
     Column("body", Text),
 )
+
+rollup_queue = Table(  # readings that are in no roll-up yet, as the burst that committed them wrote them
+    "rollup_queue",
+    metadata,
+    Column("id", RowId, primary_key=True),
+    Column("count", Integer, nullable=False),
+    Column("readings", Text, nullable=False),  # JSON: [[node_id, sensor, time_ms, {quantity: value}], …]
+)
+
+series = Table(  # one quantity of one sensor
+    "series",
+    metadata,
+    Column("id", RowId, primary_key=True),
+    Column("node_id", ForeignKey("nodes.id"), nullable=False),
+    Column("sensor", String(64), nullable=False),
+    Column("quantity", String(64), nullable=False),
+    UniqueConstraint("node_id", "sensor", "quantity", name="uq_series_node_id_sensor_quantity"),
+)
+
+
+def _rollups(name: str) -> Table:
+    return Table(
+        name,
+        metadata,
+        Column("series_id", ForeignKey("series.id"), primary_key=True),
+        Column("start_ms", BigInteger, primary_key=True),
+        Column("count", BigInteger, nullable=False),
+        Column("minimum", Double, nullable=False),
+        Column("maximum", Double, nullable=False),
+        Column("total", Double, nullable=False),
+        sqlite_with_rowid=False,
+    )
+
+
+rollups_minute = _rollups("rollups_minute")
+rollups_hour = _rollups("rollups_hour")
