@@ -9,6 +9,7 @@ import hmac
 import json
 import sqlite3
 import threading
+import weakref
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -66,6 +67,7 @@ def create_app(database: Path, token: str | None = None) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = 16 * 1024 * 1024
     database.parent.mkdir(parents=True, exist_ok=True)
     connection = sqlite3.connect(database, check_same_thread=False)
+    weakref.finalize(app, connection.close)
     for statement in ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL", TABLE, UNIQUE):
         connection.execute(statement)  # FULL: a commit that returned is on the disk
     turn = threading.Lock()  # one request at a time uses the connection
