@@ -126,6 +126,7 @@ class Node:
                 self._on_full(exc)
         if self._is_full and self._outbox.commits > commits:
             self._is_full = False
+            self._state_at = 0.0
             log.info("the outbox can be written again")
 
     def _wait(self) -> list[object]:

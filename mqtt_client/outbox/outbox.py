@@ -288,6 +288,15 @@ class Outbox:
             self._release()
 
     def _commit(self, new: Sequence[tuple[Row, Draft]], entries: Sequence[bytes], reference_ms: int | None) -> None:
+        """Write all that waits; on a full disk once more, with the room that the journal took."""
+        try:
+            self._write(new, entries, reference_ms)
+        except StorageFull:
+            with translated(self.path):
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self._write(new, entries, reference_ms)
+
+    def _write(self, new: Sequence[tuple[Row, Draft]], entries: Sequence[bytes], reference_ms: int | None) -> None:
         """Write all that waits in one transaction, and nothing of it where that fails."""
         epoch = self.current
         execute = self._connection.execute

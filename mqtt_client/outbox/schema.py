@@ -67,6 +67,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
                     "synchronous = FULL",
                     "secure_delete = OFF",
                     "cache_size = -1024",
+                    "wal_autocheckpoint = 100",  # pages: a small journal leaves a nearly full card its last room
                 ):
                     connection.execute(f"PRAGMA {pragma}")
         except BaseException:

@@ -239,10 +239,9 @@ class Publisher:
     def _become_ready(self, now: float) -> None:
         try:
             self.outbox.begin_publishing()
-        except StorageFull as exc:
-            log.warning("cannot begin to publish: %s", exc)
+        except StorageFull:
             self._phase_until = now + RETRY_S
-            return
+            raise
         self._phase = Phase.READY
         self.births += 1
         self.publish_info(now)
