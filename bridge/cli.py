@@ -53,12 +53,12 @@ def _run_job(settings: BridgeSettings, name: str, stop: threading.Event) -> None
     from bridge.service import lock_of
     from bridge.store import locks
 
-    with locks.held(settings.store_url, lock_of(name)):
-        store = open_store(settings.store_url)
-        try:
-            _job(name)(settings, store, stop)
-        finally:
-            store.close()
+    store = open_store(settings.store_url)
+    try:
+        with locks.held(settings, lock_of(name)) as lock:
+            _job(name)(settings, store.fenced(lock.check), stop)
+    finally:
+        store.close()
 
 
 def _job(name: str) -> Callable[[BridgeSettings, Store, threading.Event], None]:

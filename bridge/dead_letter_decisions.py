@@ -42,7 +42,7 @@ def retry(settings: BridgeSettings, store: Store, letter: DeadLetter) -> Outcome
     try:
         if identity is None:
             intake.rehearse(message)
-            with locks.held(settings.store_url, "ingest"):
+            with locks.held(settings, "ingest"):
                 intake.take_again(message, None)
         else:
             intake.take_again(message, identity)

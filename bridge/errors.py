@@ -20,6 +20,10 @@ class StoreBusy(TryLater):
     """Another process holds the store's write lock for longer than we wait."""
 
 
+class LeaseLost(PersonNeeded):
+    """Another process does this job now; nothing of the transaction was committed."""
+
+
 class ForeignBridge(PersonNeeded):
     """Another bridge with another store is online on this broker; two would tell the nodes two truths."""
 

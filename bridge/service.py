@@ -16,11 +16,15 @@ from collections.abc import Sequence
 
 from bridge.settings import BridgeSettings
 from bridge.store import locks
+from bridge.store.database import sqlite_path
 
 log = logging.getLogger("service")
 
 END_WITHIN_S = 4.5
-LOCKS_WITHIN_S = 6.0
+JOBS_LIVE_ON_S = 6.0
+"""How long the jobs of a killed service may hold their locks."""
+LEASES_LIVE_ON_S = 12.0
+"""How long leases in a PostgreSQL store may outlive their holders."""
 STEADY_S = 60.0
 DELAY_MAX_S = 30.0
 USAGE_OR_SETTINGS = 2
@@ -143,11 +147,12 @@ def hold_lifeline(stop: threading.Event) -> None:
 
 def _wait_for_locks(settings: BridgeSettings, jobs: Sequence[str]) -> None:
     """Give the jobs of a service that was just killed the time to stop."""
-    deadline = time.monotonic() + LOCKS_WITHIN_S
+    live_on_s = JOBS_LIVE_ON_S if sqlite_path(settings.store_url) else LEASES_LIVE_ON_S
+    deadline = time.monotonic() + live_on_s
     for name in jobs:
-        while not locks.is_free(settings.store_url, lock_of(name)) and time.monotonic() < deadline:
+        while not locks.is_free(settings, lock_of(name)) and time.monotonic() < deadline:
             time.sleep(0.1)
-        locks.take(settings.store_url, lock_of(name)).release()
+        locks.take(settings, lock_of(name)).release()
 
 
 def _status_text(status: int) -> str:

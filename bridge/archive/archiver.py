@@ -66,8 +66,8 @@ def archive(
     at = now or datetime.now(UTC)
     made: list[Archive] = []
     try:
-        with archive_lock(settings, stop), _told(settings.archive_directory):
-            one_pass = _Pass(settings, store, progress, stop)
+        with archive_lock(settings, stop) as lock, _told(settings.archive_directory):
+            one_pass = _Pass(settings, store.fenced(lock.check), progress, stop)
             for done in one_pass.run(at, row_limit):
                 made.append(done)
                 log.info("archived %d readings in %s", done.rows, settings.archive_directory / done.csv_name)

@@ -63,7 +63,8 @@ def cleanup(
     report = CleanupReport()
     error = None
     try:
-        with archive_lock(settings, stop):
+        with archive_lock(settings, stop) as lock:
+            store = store.fenced(lock.check)
             _draw(settings, report)
             shelf.check(stop)
             _move(settings, store, report, stop)

@@ -1,7 +1,8 @@
 """The archive lock: one process at a time makes archives, moves them or draws them.
 
 It is held for one run of the job only, so that ``archive``, ``plot`` and
-``cleanup`` by hand beside the service wait their turn. A killed holder lets go.
+``cleanup`` by hand beside the service wait their turn. A killed holder lets go;
+the lock's ``check`` keeps one that was cut off from committing.
 """
 
 import threading
@@ -10,13 +11,14 @@ from contextlib import contextmanager
 
 from bridge.settings import BridgeSettings
 from bridge.store import locks, shelf
+from bridge.store.locks import Lock
 from mqtt_client.errors import LockHeld
 
 LOOK_AGAIN_S = 0.1
 
 
 @contextmanager
-def archive_lock(settings: BridgeSettings, stop: threading.Event | None = None) -> Iterator[None]:
+def archive_lock(settings: BridgeSettings, stop: threading.Event | None = None) -> Iterator[Lock]:
     """Hold the lock for a block; wait for it as long as another has it.
 
     Raises:
@@ -26,11 +28,11 @@ def archive_lock(settings: BridgeSettings, stop: threading.Event | None = None) 
     while True:
         shelf.check(stop)
         try:
-            lock = locks.take(settings.store_url, "archive")
+            lock = locks.take(settings, "archive")
             break
         except LockHeld:
             waiting.wait(LOOK_AGAIN_S)
     try:
-        yield
+        yield lock
     finally:
         lock.release()

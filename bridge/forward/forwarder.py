@@ -8,6 +8,7 @@ about 50 ms of posting at a time, which bounds how much that can be.
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -24,7 +25,15 @@ from bridge.settings import BridgeSettings
 from bridge.store import jobs
 from bridge.store.changes import Changes
 from bridge.store.database import Store
-from bridge.store.outgoing import Outcome, OutgoingReading, claim, recover, settle, waiting_nodes
+from bridge.store.outgoing import (
+    Outcome,
+    OutgoingReading,
+    claim,
+    dead_claimants,
+    recover,
+    settle,
+    waiting_nodes,
+)
 from bridge.store.schema import Forward
 from mqtt_client.errors import TryLater
 
@@ -37,6 +46,7 @@ _JOB_S = 0.05
 _MOST_REQUESTS = 256
 _FINISH_S = 2.5
 _STORE_WAIT_S = 1.0
+_RECOVER_EACH_S = 5.0
 _KEPT_BODY = 2000
 
 
@@ -66,6 +76,7 @@ class Forwarder:
     def __init__(self, settings: BridgeSettings, url: str, store: Store) -> None:
         server = Server(url, settings.server_token, settings.server_timeout)
         self._store = store
+        self._owner = settings.bridge_id
         self._batch_size = settings.server_batch_size
         self._threads = settings.server_concurrency
         self._wake = threading.Event()
@@ -83,7 +94,7 @@ class Forwarder:
         self._unsettled: list[Outcome] = []
         self._unsettled_since = 0.0
         self._store_again = 0.0
-        self._recovered = False
+        self._recover_at = 0.0
 
     def run(self, stop: threading.Event) -> None:
         """Forward until ``stop`` is set, then end what is under way."""
@@ -125,11 +136,14 @@ class Forwarder:
             self._store_again = 0.0
 
     def _recover(self) -> None:
-        if not self._recovered:
-            unknown = recover(self._store)
-            self._recovered = True
-            if unknown:
-                log.warning("%d readings were under way when the bridge ended; they are sent again", unknown)
+        """Give back what dead processes had claimed: once, or now and then where other bridges share the store."""
+        if time.monotonic() < self._recover_at:
+            return
+        first = not self._recover_at
+        self._recover_at = math.inf if self._store.is_sqlite else time.monotonic() + _RECOVER_EACH_S
+        for owner in dead_claimants(self._store, self._owner if first else None):
+            unknown = recover(self._store, owner)
+            log.warning("%d readings were under way when bridge %s ended; they are sent again", unknown, owner)
 
     def _is_time_to_look(self) -> bool:
         if not self._interval_s:
@@ -151,7 +165,7 @@ class Forwarder:
         if not (goes or aged or report or (ended and self._unsettled)):
             return
         with self._store.write() as connection:
-            settle(connection, self._unsettled)
+            settle(connection, self._owner, self._unsettled)
             new = self._claim_alone(connection, goes)
             new += self._claim_sound(
                 connection, [node for node in goes if not self._pace.is_alone(node)], idle - len(new)
@@ -179,13 +193,13 @@ class Forwarder:
     def _claim_stage(self, connection: Connection, node_id: int) -> tuple[list[OutgoingReading], Stage]:
         node = self._pace.node(node_id)
         if node.stage is Stage.PROBE:
-            later = claim(connection, [node_id], 1, skip=1)
+            later = claim(connection, self._owner, [node_id], 1, skip=1)
             if later:
                 return later, Stage.PROBE
             self._pace.without_probe(node_id)
         whole = node.stage is Stage.HEAD and self._pace.health is Health.OK
         limit = min(node.batch_size or self._batch_size, self._array_size) if whole else 1
-        return claim(connection, [node_id], limit), node.stage
+        return claim(connection, self._owner, [node_id], limit), node.stage
 
     def _claim_sound(self, connection: Connection, nodes: Sequence[int], threads: int) -> list[Job]:
         """Claim for nodes that do not fail; several share a job where each has little."""
@@ -196,7 +210,8 @@ class Forwarder:
         limit = min(one_job, threads * one_job // len(nodes))
         piles: list[list[OutgoingReading]] = [[] for _ in range(threads)]
         full: list[int] = []
-        for node_id, readings in groupby(claim(connection, nodes, limit), lambda reading: reading.node_id):
+        claimed = claim(connection, self._owner, nodes, limit)
+        for node_id, readings in groupby(claimed, lambda reading: reading.node_id):
             pile = min(piles, key=len)
             before = len(pile)
             pile.extend(readings)
@@ -290,7 +305,7 @@ class Forwarder:
             self._take()
         try:
             with self._store.write() as connection:
-                settle(connection, self._unsettled)
+                settle(connection, self._owner, self._unsettled)
         except TryLater as exc:
             log.warning("%s; the last %d answers are lost, and sent again", exc, len(self._unsettled))
         under_way = self._threads - self._poster.idle

@@ -9,7 +9,7 @@ import logging
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,13 +26,21 @@ HEAD = "0004"
 """The newest migration; a test compares it with the folder ``migrations``."""
 
 
+Fence = Callable[[Connection], None]
+
+
 class Store:
     """An open store; ``id`` is random, made with it, and told to every node."""
 
-    def __init__(self, engine: Engine, store_id: str) -> None:
+    def __init__(self, engine: Engine, store_id: str, fence: Fence | None = None) -> None:
         self.engine = engine
         self.id = store_id
         self._writing = engine.execution_options(writes=True)
+        self._fence = fence
+
+    def fenced(self, fence: Fence) -> "Store":
+        """Return the same store for a job: every write transaction calls fence last, which may forbid the commit."""
+        return Store(self.engine, self.id, fence)
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -44,6 +52,8 @@ class Store:
         """
         with translated(), self._writing.begin() as connection:
             yield connection
+            if self._fence is not None:
+                self._fence(connection)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

@@ -1,6 +1,9 @@
 """Nodes and sources as the database has them, read once and kept in memory by the process that writes them."""
 
+from collections.abc import Iterable
+
 from sqlalchemy import Connection, insert, select
+from sqlalchemy.dialects import postgresql
 
 from bridge.store import schema, sources
 from bridge.store.database import Store
@@ -12,6 +15,7 @@ class Directory:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._is_shared = not store.is_sqlite
         self._nodes: dict[str, int] = {}
         self._sources: dict[tuple[str, str], Source] = {}
 
@@ -19,6 +23,27 @@ class Directory:
         """Forget everything, since it may not be what the database has."""
         self._nodes.clear()
         self._sources.clear()
+
+    def begin(self, connection: Connection, names: Iterable[str]) -> None:
+        """Begin a transaction that will touch these nodes.
+
+        On PostgreSQL other bridges write too: the nodes' rows are locked, in the order of their names, and
+        everything about them is read anew.
+        """
+        if not self._is_shared:
+            return
+        self.forget()
+        table = schema.nodes
+        wanted = sorted(set(names))
+        if wanted:
+            made = postgresql.insert(table).on_conflict_do_nothing()
+            connection.execute(made, [{"name": name} for name in wanted])
+        rows = connection.execute(
+            select(table.c.name, table.c.id).where(table.c.name.in_(wanted)).order_by(table.c.name).with_for_update()
+        )
+        self._nodes = {row.name: row.id for row in rows}
+        for source in sources.load_all(connection, self._nodes.values()):
+            self._sources[source.node, source.epoch] = source
 
     def node(self, connection: Connection, name: str) -> int:
         """Return a node's row number, making its row where this store meets it for the first time."""
@@ -43,6 +68,8 @@ class Directory:
 
     def every_source(self) -> list[Source]:
         """Return all sources of the store, a node's newest epoch last."""
+        if self._is_shared:
+            self.forget()
         with self._store.read() as connection:
             for source in sources.load_all(connection):
                 self._sources.setdefault((source.node, source.epoch), source)

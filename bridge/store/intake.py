@@ -15,6 +15,7 @@ from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from bridge import dead_letters
 from bridge.store import rollups, schema, sources
+from bridge.store.bulk import Row, insert_readings
 from bridge.store.database import Store, now_ms
 from bridge.store.directory import Directory
 from bridge.store.schema import CLOCKS
@@ -39,19 +40,6 @@ class Message(NamedTuple):
     payload: bytes
 
 
-class Row(NamedTuple):
-    """A row for ``readings``, in the order of the INSERT."""
-
-    source_id: int
-    node_id: int
-    seq: int
-    sensor: str
-    time_ms: int
-    clock: int
-    values: str
-    received_ms: int
-
-
 class Identity(msgspec.Struct):
     """The least that must be readable for a dead letter to count as committed."""
 
@@ -74,11 +62,6 @@ class Intake:
         self._directory = Directory(store)
         self.received = 0
         self.repeats = 0
-        self._insert = str(
-            insert(schema.readings)
-            .values({name: bindparam(name) for name in Row._fields})
-            .compile(store.engine, column_keys=list(Row._fields))
-        )
 
     def put(self, burst: Items[Message]) -> list[Source]:
         """Commit a burst; return the sources of which a receipt is due.
@@ -89,6 +72,7 @@ class Intake:
         step = _Step(now_ms())
         try:
             with self._store.write() as connection:
+                self._directory.begin(connection, filter(None, (self._route(message.topic)[1] for message in burst)))
                 for message in burst:
                     self._judge(connection, step, message)
                 self._save(connection, step)
@@ -328,7 +312,7 @@ class Intake:
 
     def _save(self, connection: Connection, step: "_Step") -> None:
         if step.rows:
-            connection.exec_driver_sql(self._insert, step.rows)
+            insert_readings(connection, step.rows)
             rollups.queue(connection, step.rows)
         sources.save(connection, step.touched)
         if step.newest:

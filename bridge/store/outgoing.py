@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from sqlalchemy import Connection, TextClause, text
 
@@ -21,6 +22,9 @@ SENT_AGAIN_UNKNOWN = "sent_again_unknown"
 """Counter: readings sent again after a try of unknown outcome."""
 SERVER_DUPLICATES = "server_duplicates"
 """Counter: readings of which the server said, after such a try, that it had them."""
+
+
+_RECOVER_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +64,6 @@ class Outcome:
     body: str = ""
 
 
-# On PostgreSQL: SELECT CAST(value AS bigint) AS value FROM json_array_elements_text(CAST(:numbers AS json)).
-_NUMBERS = "SELECT value FROM json_each(:numbers)"
-"""A JSON array of numbers as rows."""
-
 # One seek in the partial index for each node, however many rows it has waiting.
 _WAITING = text(
     """
@@ -76,34 +76,60 @@ _WAITING = text(
     SELECT node_id FROM waiting WHERE node_id IS NOT NULL
     """
 )
-# On PostgreSQL: CROSS JOIN LATERAL (… FOR UPDATE SKIP LOCKED), and every bridge claims only for itself.
-_PENDING = text(
-    f"""
-    SELECT r.id, r.node_id, n.name AS node, s.epoch, r.seq, r.sensor, r.time_ms, r.clock, r."values",
-           r.forward_tries, r.forward_unknown
-    FROM ({_NUMBERS}) AS wanted
-    CROSS JOIN readings AS r ON r.id IN (
-        SELECT q.id FROM readings AS q
-        WHERE q.node_id = wanted.value AND q.forward_state < 2 AND q.forward_state = 0
-        ORDER BY q.id LIMIT :limit OFFSET :skip
-    )
-    JOIN nodes AS n ON n.id = r.node_id
-    JOIN sources AS s ON s.id = r.source_id
-    ORDER BY r.node_id, r.id
-    """  # noqa: S608  # a constant, not input
+_FIRST_OF_NODE = """
+    SELECT q.id FROM readings AS q WHERE q.node_id = wanted.value AND q.forward_state < 2 AND q.forward_state = 0
+    ORDER BY q.id LIMIT :limit OFFSET :skip
+"""
+_JOINED = {
+    "sqlite": f"CROSS JOIN readings AS r ON r.id IN ({_FIRST_OF_NODE})",
+    "postgresql": (
+        f"CROSS JOIN LATERAL ({_FIRST_OF_NODE} FOR UPDATE SKIP LOCKED) AS first JOIN readings AS r ON r.id = first.id"
+    ),
+}
+_NUMBERS = {
+    "sqlite": "SELECT value FROM json_each(:numbers)",
+    "postgresql": (
+        "SELECT CAST(value AS bigint) AS value FROM json_array_elements_text(CAST(:numbers AS json)) AS t (value)"
+    ),
+}
+"""A JSON array of numbers as rows."""
+
+
+class _Statements:
+    """The statements that differ between the databases."""
+
+    def __init__(self, dialect: str) -> None:
+        numbers = _NUMBERS[dialect]
+        mine = f"WHERE id IN ({numbers}) AND forward_state = 1 AND forward_owner = :owner"
+        self.pending = text(
+            'SELECT r.id, r.node_id, n.name AS node, s.epoch, r.seq, r.sensor, r.time_ms, r.clock, r."values", '  # noqa: S608
+            f"r.forward_tries, r.forward_unknown FROM ({numbers}) AS wanted {_JOINED[dialect]} "
+            "JOIN nodes AS n ON n.id = r.node_id JOIN sources AS s ON s.id = r.source_id ORDER BY r.node_id, r.id"
+        )
+        self.claim = text(
+            f"UPDATE readings SET forward_state = 1, forward_owner = :owner WHERE id IN ({numbers})"  # noqa: S608
+        )
+        self.give_back = text(f"UPDATE readings SET forward_state = 0 {mine}")  # noqa: S608
+        self.put_back = text(
+            "UPDATE readings SET forward_state = 0, forward_tries = forward_tries + 1, forward_status = :status, "  # noqa: S608
+            f"forward_unknown = forward_unknown + :unknown {mine}"
+        )
+        self.settle = text(
+            "UPDATE readings SET forward_state = :becomes, forward_tries = forward_tries + 1, "  # noqa: S608
+            f"forward_status = :status, forwarded_ms = :at_ms {mine}"
+        )
+
+
+@cache
+def _statements(dialect: str) -> _Statements:
+    return _Statements(dialect)
+
+
+_OWNERS = text("SELECT DISTINCT forward_owner FROM readings WHERE forward_state < 2 AND forward_state = 1")
+_LIVING = text("SELECT name FROM leases WHERE expires_ms >= extract(epoch FROM clock_timestamp()) * 1000")
+_CLAIMED = text(
+    "SELECT id FROM readings WHERE forward_state < 2 AND forward_state = 1 AND forward_owner = :owner LIMIT :limit"
 )
-_MINE = f"WHERE id IN ({_NUMBERS}) AND forward_state < 2"
-_CLAIM = text(f"UPDATE readings SET forward_state = 1 {_MINE}")  # noqa: S608
-_GIVE_BACK = text(f"UPDATE readings SET forward_state = 0 {_MINE}")  # noqa: S608
-_PUT_BACK = text(
-    "UPDATE readings SET forward_state = 0, forward_tries = forward_tries + 1, forward_status = :status, "  # noqa: S608
-    f"forward_unknown = forward_unknown + :unknown {_MINE}"
-)
-_SETTLE = text(
-    "UPDATE readings SET forward_state = :becomes, forward_tries = forward_tries + 1, forward_status = :status, "  # noqa: S608
-    f"forwarded_ms = :at_ms {_MINE}"
-)
-_CLAIMED = text("SELECT id FROM readings WHERE forward_state < 2 AND forward_state = 1")
 _COUNT = text(
     "INSERT INTO counters (name, value) VALUES (:name, :value) "
     "ON CONFLICT (name) DO UPDATE SET value = counters.value + excluded.value"
@@ -115,20 +141,44 @@ _LETTER = text(
 )
 
 
-def recover(store: Store) -> int:
-    """Give back what an earlier process had claimed and not settled; return how many of unknown outcome that are."""
+def dead_claimants(store: Store, own: str | None) -> list[str]:
+    """Return the bridges that have claimed readings and are no more.
+
+    On SQLite there is one forwarder, so what is claimed at its start belongs to dead ones. On PostgreSQL
+    a bridge lives while it holds its lease.
+
+    Args:
+        store: the store.
+        own: this bridge's id at its start, when its own claims are a dead process's; None later.
+    """
     with store.read() as connection:
-        claimed = [int(row[0]) for row in connection.execute(_CLAIMED)]
-    if claimed:
-        at_ms = now_ms()
+        owners = {str(row[0]) for row in connection.execute(_OWNERS)}
+        if store.is_sqlite:
+            return sorted(owners)
+        living = {str(row[0]) for row in connection.execute(_LIVING)}
+    return sorted(owner for owner in owners if owner == own or f"forward:{owner}" not in living)
+
+
+def recover(store: Store, owner: str) -> int:
+    """Give back what a process of this bridge had claimed and not settled, and that is no more.
+
+    Returns:
+        How many there were; of each the outcome is unknown.
+    """
+    number = 0
+    while True:
         with store.write() as connection:
-            _run(connection, _PUT_BACK, claimed, status=None, unknown=1)
+            some = {"owner": owner, "limit": _RECOVER_AT_ONCE}
+            claimed = [int(row[0]) for row in connection.execute(_CLAIMED, some)]
+            if not claimed:
+                return number
+            _run(connection, "put_back", owner, claimed, status=None, unknown=1)
             _count(connection, {SENT_AGAIN_UNKNOWN: len(claimed)})
-            outcome = "the bridge ended before the answer"
+            at_ms, outcome = now_ms(), "the bridge ended before the answer"
             connection.execute(
                 _ATTEMPT, [{"reading_id": number, "at_ms": at_ms, "outcome": outcome} for number in claimed]
             )
-    return len(claimed)
+        number += len(claimed)
 
 
 def waiting_nodes(store: Store) -> list[int]:
@@ -137,23 +187,27 @@ def waiting_nodes(store: Store) -> list[int]:
         return [int(row[0]) for row in connection.execute(_WAITING)]
 
 
-def claim(connection: Connection, nodes: Iterable[int], limit: int, skip: int = 0) -> list[OutgoingReading]:
+def claim(
+    connection: Connection, owner: str, nodes: Iterable[int], limit: int, skip: int = 0
+) -> list[OutgoingReading]:
     """Claim the first readings of each of these nodes within the caller's transaction; commit it before any POST.
 
     Args:
         connection: of a write transaction.
+        owner: the bridge that claims.
         nodes: ids of nodes of which nothing is claimed.
         limit: at most so many readings of each node.
         skip: pass over so many of each node's first readings.
     """
     parameters = {"numbers": json.dumps(list(nodes)), "limit": limit, "skip": skip}
-    readings = [OutgoingReading(*row) for row in connection.execute(_PENDING, parameters)]
+    pending = _statements(connection.dialect.name).pending
+    readings = [OutgoingReading(*row) for row in connection.execute(pending, parameters)]
     if readings:
-        _run(connection, _CLAIM, [reading.id for reading in readings])
+        _run(connection, "claim", owner, [reading.id for reading in readings])
     return readings
 
 
-def settle(connection: Connection, outcomes: Sequence[Outcome]) -> None:
+def settle(connection: Connection, owner: str, outcomes: Sequence[Outcome]) -> None:
     """Write what became of claimed readings, counters, attempts and dead letters in the caller's transaction."""
     at_ms = now_ms()
     alike: dict[tuple[Forward, bool, int | None, bool], list[int]] = {}
@@ -163,11 +217,11 @@ def settle(connection: Connection, outcomes: Sequence[Outcome]) -> None:
     for (becomes, tried, status, unknown), ids in alike.items():
         if becomes is not Forward.PENDING:
             arrived_ms = None if becomes is Forward.DEAD else at_ms
-            _run(connection, _SETTLE, ids, becomes=int(becomes), status=status, at_ms=arrived_ms)
+            _run(connection, "settle", owner, ids, becomes=int(becomes), status=status, at_ms=arrived_ms)
         elif tried:
-            _run(connection, _PUT_BACK, ids, status=status, unknown=int(unknown))
+            _run(connection, "put_back", owner, ids, status=status, unknown=int(unknown))
         else:
-            _run(connection, _GIVE_BACK, ids)
+            _run(connection, "give_back", owner, ids)
     _count(connection, _counted(outcomes))
     _remember(connection, outcomes, at_ms)
 
@@ -223,8 +277,9 @@ def _letter(reading: OutgoingReading, outcome: Outcome, at_ms: int) -> dict[str,
     }
 
 
-def _run(connection: Connection, statement: TextClause, ids: list[int], **parameters: int | None) -> None:
-    connection.execute(statement, {"numbers": json.dumps(ids), **parameters})
+def _run(connection: Connection, name: str, owner: str, ids: list[int], **parameters: int | None) -> None:
+    statement: TextClause = getattr(_statements(connection.dialect.name), name)
+    connection.execute(statement, {"numbers": json.dumps(ids), "owner": owner, **parameters})
 
 
 def _count(connection: Connection, counted: dict[str, int]) -> None:

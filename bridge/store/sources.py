@@ -6,7 +6,7 @@ They change in memory while a transaction is prepared and are saved with it;
 when it fails, the object is thrown away and read again.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -133,18 +133,17 @@ class Source:
         self._saved[RangeKind(kind)][first] = last
 
 
-def load_all(connection: Connection) -> list[Source]:
-    """Read all sources, in the order in which this store met them."""
+def load_all(connection: Connection, of_nodes: Collection[int] | None = None) -> list[Source]:
+    """Read all sources, or those of some nodes, in the order in which this store met them."""
     table, nodes, ranges = schema.sources, schema.nodes, schema.ranges
-    rows = connection.execute(
-        select(table.c.id, table.c.node_id, nodes.c.name, table.c.epoch, table.c.start)
-        .join_from(table, nodes)
-        .order_by(table.c.id)
-    )
+    wanted = select(table.c.id, table.c.node_id, nodes.c.name, table.c.epoch, table.c.start).join_from(table, nodes)
+    covered = select(ranges.c.source_id, ranges.c.kind, ranges.c.first, ranges.c.last)
+    if of_nodes is not None:
+        wanted = wanted.where(table.c.node_id.in_(of_nodes))
+        covered = covered.join_from(ranges, table).where(table.c.node_id.in_(of_nodes))
+    rows = connection.execute(wanted.order_by(table.c.id))
     found = {row.id: Source(row.id, row.node_id, row.name, row.epoch, row.start) for row in rows}
-    for source_id, kind, first, last in connection.execute(
-        select(ranges.c.source_id, ranges.c.kind, ranges.c.first, ranges.c.last)
-    ):
+    for source_id, kind, first, last in connection.execute(covered):
         found[source_id].restore(kind, first, last)
     return list(found.values())
 

@@ -217,7 +217,7 @@ def test_an_archiver_that_is_stopped_goes_on_in_the_next_pass(
 
 
 def test_an_archiver_waits_for_another_and_stops_waiting_when_told(settings: BridgeSettings, store: Store) -> None:
-    lock = locks.take(settings.store_url, "archive")
+    lock = locks.take(settings, "archive")
     stop = threading.Event()
     made: list[object] = []
     thread = threading.Thread(target=lambda: made.append(archive(settings, store, stop=stop)))

@@ -22,12 +22,12 @@ from tests.bridge.conftest import StoredReadings
 
 def claimed(store: Store, nodes: list[int], limit: int = 100, skip: int = 0) -> list[OutgoingReading]:
     with store.write() as connection:
-        return claim(connection, nodes, limit, skip)
+        return claim(connection, "main", nodes, limit, skip)
 
 
 def settled(store: Store, *outcomes: Outcome) -> None:
     with store.write() as connection:
-        settle(connection, outcomes)
+        settle(connection, "main", outcomes)
 
 
 def counters(store: Store) -> dict[str, int]:
@@ -147,10 +147,10 @@ def test_what_was_under_way_at_a_crash_comes_back_as_of_unknown_outcome(
     stored_readings(store, "kitchen", 3)
     claimed(store, [1], limit=2)
 
-    recovered = recover(store)
+    recovered = recover(store, "main")
 
     assert recovered == 2
-    assert recover(store) == 0
+    assert recover(store, "main") == 0
     assert counters(store) == {SENT_AGAIN_UNKNOWN: 2}
     assert [(reading.id, reading.unknown) for reading in claimed(store, [1])] == [(1, 1), (2, 1), (3, 0)]
 
@@ -164,8 +164,8 @@ def test_a_transaction_that_fails_claims_and_settles_nothing(store: Store, store
 
     try:
         with store.write() as connection:
-            settle(connection, [Outcome(found, Forward.SETTLED, status=200)])
-            claim(connection, [1], 1)
+            settle(connection, "main", [Outcome(found, Forward.SETTLED, status=200)])
+            claim(connection, "main", [1], 1)
             raise PowerCut
     except PowerCut:
         pass

@@ -19,3 +19,4 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name"),
     )
     op.add_column("readings", sa.Column("forward_owner", sa.String(length=64), nullable=True))
+    op.execute("UPDATE readings SET forward_owner = 'main' WHERE forward_state = 1")
