@@ -7,7 +7,9 @@ and tried again at its next turn; nothing is lost by it.
 
 import logging
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sqlalchemy import delete, insert, select
@@ -15,12 +17,13 @@ from sqlalchemy import delete, insert, select
 from bridge.settings import BridgeSettings
 from bridge.store import schema
 from bridge.store.database import Store, now_ms
-from bridge.store.jobs import report
+from bridge.store.jobs import job_name, report
 from mqtt_client.errors import PersonNeeded, TryLater
 
 log = logging.getLogger("archive")
 
 RETRY_S = 60.0
+REPORT_INTERVAL_S = 5.0
 
 
 @dataclass
@@ -57,15 +60,29 @@ def run_schedule(settings: BridgeSettings, store: Store, stop: threading.Event) 
     ]
     for task in tasks:
         task.last_ms = _last_run(store, task.name)
-    trouble = ""
+    name = job_name("schedule", settings.bridge_id, settings.bridge_share_group)
+    trouble, report_at = "", 0.0
     while not stop.is_set():
+        if time.monotonic() >= report_at:
+            report_at = time.monotonic() + REPORT_INTERVAL_S
+            _report(store, name, "failing" if trouble else "ok", trouble, tasks)
         task = min(tasks, key=Task.due_ms)
         wait_s = (task.due_ms() - now_ms()) / 1000
         if wait_s > 0:
             stop.wait(min(wait_s, 1.0))
             continue
-        trouble = _run(store, task)
-    report(store, "archive", {"state": "stopped", "reason": trouble})
+        task.last_ms = _last_run(store, task.name)  # another bridge over the same store may have run it
+        if task.due_ms() <= now_ms():
+            trouble = _run(store, task)
+            report_at = 0.0
+    _report(store, name, "stopped", trouble, tasks)
+
+
+def _report(store: Store, name: str, state: str, reason: str, tasks: list[Task]) -> None:
+    """Say how it goes; what cannot be said now is said again soon."""
+    next_runs = {f"next_{task.name}_ms": task.due_ms() for task in tasks}
+    with suppress(TryLater):
+        report(store, name, {"state": state, "reason": reason, **next_runs})
 
 
 def _run(store: Store, task: Task) -> str:

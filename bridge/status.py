@@ -159,20 +159,26 @@ def _nodes(connection: Connection, now: int) -> list[NodeStatus]:
     return found
 
 
+def _problems_of_jobs(settings: BridgeSettings, jobs: dict[str, JobState], now: int) -> list[str]:
+    found: list[str] = []
+    for job in ["ingest", "schedule"] + (["forward"] if settings.server_url else []):
+        running = [one for one in jobs.values() if one.name.partition("@")[0] == job and one.word != "stopped"]
+        if not running:
+            found.append(f"{job} is not running: start `mqtt-bridge run`")
+        for one in running:
+            age_s = _age_s(one.at_ms, now) or 0.0
+            if age_s > SILENT_AFTER_S:
+                age = format_age(age_s)
+                found.append(f"{one.name} has not been heard of for {age}: look at its log, or start it again")
+            elif one.word not in ("ok", "idle", "running") and one.state.get("reason"):
+                found.append(f"{one.name} {one.word}: {one.state['reason']}")
+    return found
+
+
 def _problems(
     settings: BridgeSettings, numbers: Waiting, jobs: dict[str, JobState], nodes: list[NodeStatus], now: int
 ) -> list[str]:
-    found: list[str] = []
-    expected = ["ingest", "archive"] + (["forward"] if settings.server_url else [])
-    for name in sorted(expected):
-        job = jobs.get(name)
-        age_s = _age_s(job.at_ms, now) if job else None
-        if job is None or job.word == "stopped":
-            found.append(f"{name} is not running: start `mqtt-bridge run`")
-        elif age_s is not None and age_s > SILENT_AFTER_S and name != "archive":
-            found.append(f"{name} has not been heard of for {format_age(age_s)}: look at its log, or start it again")
-        elif job.word not in ("ok", "idle", "running") and job.state.get("reason"):
-            found.append(f"{name} {job.word}: {job.state['reason']}")
+    found = _problems_of_jobs(settings, jobs, now)
     if not nodes:
         found.append(
             "no node was ever heard: have nodes and bridge the same broker and MQTT_TOPIC_PREFIX? "

@@ -77,6 +77,7 @@ class Forwarder:
         server = Server(url, settings.server_token, settings.server_timeout)
         self._store = store
         self._owner = settings.bridge_id
+        self._job = jobs.job_name(JOB, settings.bridge_id, settings.bridge_share_group)
         self._batch_size = settings.server_batch_size
         self._threads = settings.server_concurrency
         self._wake = threading.Event()
@@ -171,7 +172,7 @@ class Forwarder:
                 connection, [node for node in goes if not self._pace.is_alone(node)], idle - len(new)
             )
             if report:
-                jobs.put(connection, JOB, report)
+                jobs.put(connection, self._job, report)
         self._unsettled.clear()
         for job in new:
             self._busy |= job.nodes

@@ -16,7 +16,7 @@ from bridge.ingest.subscription import GROUP_SESSION_EXPIRY_S, SESSION_EXPIRY_S,
 from bridge.settings import BridgeSettings
 from bridge.store.database import Store
 from bridge.store.intake import Intake, Message
-from bridge.store.jobs import report
+from bridge.store.jobs import job_name, report
 from bridge.store.sources import Source
 from bridge.store.waiting import bridge_health
 from mqtt_client import messages
@@ -52,17 +52,15 @@ class Receipts:
     def __init__(self, store_id: str, topics: Topics) -> None:
         self._store_id = store_id
         self._topics = topics
-        self._due: dict[Source, None] = {}
-        self._current: dict[str, Source] = {}
-        self._sent_at: dict[Source, float] = {}
+        self._due: dict[int, Source] = {}
+        self._current: dict[str, int] = {}
+        self._sent_at: dict[int, float] = {}
 
     def note(self, sources: Iterable[Source]) -> None:
         """Take in sources that have changed, or of which a repeat came."""
         for source in sources:
-            self._due[source] = None
-            known = self._current.get(source.node)
-            if known is None or source.id >= known.id:
-                self._current[source.node] = source
+            self._due[source.id] = source
+            self._current[source.node] = max(source.id, self._current.get(source.node, 0))
 
     def forget(self) -> None:
         """Forget all: the next connection begins with every source again."""
@@ -72,15 +70,15 @@ class Receipts:
 
     def send(self, subscription: Subscription, now: float) -> None:
         """Publish what is due; receipts of a node's older epochs are not retained."""
-        for source in list(self._due):
-            if now - self._sent_at.get(source, -RECEIPT_INTERVAL_S) < RECEIPT_INTERVAL_S:
+        for number, source in list(self._due.items()):
+            if now - self._sent_at.get(number, -RECEIPT_INTERVAL_S) < RECEIPT_INTERVAL_S:
                 continue
-            del self._due[source]
-            self._sent_at[source] = now
+            del self._due[number]
+            self._sent_at[number] = now
             subscription.publish(
                 self._topics.receipt(source.node),
                 messages.encode(source.receipt(self._store_id)),
-                retain=self._current.get(source.node) is source,
+                retain=self._current.get(source.node) == number,
             )
 
 
@@ -234,7 +232,7 @@ class Ingest:
         try:
             report(
                 self._store,
-                "ingest",
+                job_name("ingest", self._settings.bridge_id, self._settings.bridge_share_group),
                 {
                     "state": state or ("ok" if ready else "full" if self._trouble else "waiting"),
                     "reason": reason,

@@ -33,6 +33,11 @@ class JobState:
         return str(self.state.get("state", "unknown"))
 
 
+def job_name(job: str, bridge_id: str, group: str | None) -> str:
+    """Return the name under which a job reports: its own, in a share group with the bridge's behind it."""
+    return f"{job}@{bridge_id}" if group else job
+
+
 def report(store: Store, name: str, state: Mapping[str, object]) -> None:
     """Commit what a job says of itself; values must be such that JSON has them.
 
