@@ -17,7 +17,7 @@ from mqtt_client import logs
 from mqtt_client.errors import SettingsError
 from mqtt_client.version import own_version
 
-JOBS = ("ingest", "forward", "archive")
+JOBS = ("ingest", "forward", "archive", "alarms")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -36,12 +36,24 @@ def run(settings: BridgeSettings, only: str | None, lifeline: bool) -> None:
 
     stop = stop_at_signals()
     if only is None:
-        open_store(settings.store_url).close()
-        jobs = [job for job in JOBS if job != "forward" or settings.server_url]
-        sys.exit(run_service(settings, jobs, _arguments(), stop))
+        sys.exit(run_service(settings, _wanted_jobs(settings), _arguments(), stop))
     if lifeline:
         hold_lifeline(stop)
     _run_job(settings, only, stop)
+
+
+def _wanted_jobs(settings: BridgeSettings) -> list[str]:
+    """Return the jobs that have something to do; without rules, alarms has to end those of earlier rules."""
+    from bridge.alarms import board, rules
+
+    store = open_store(settings.store_url)
+    idle = set() if settings.server_url else {"forward"}
+    if settings.alarm_rules:
+        rules.read_rules(settings.alarm_rules)
+    elif not board.load(store):
+        idle.add("alarms")
+    store.close()
+    return [job for job in JOBS if job not in idle]
 
 
 def _arguments() -> list[str]:
@@ -71,6 +83,10 @@ def _job(name: str) -> Callable[[BridgeSettings, Store, threading.Event], None]:
         from bridge.forward.forwarder import run_forwarder
 
         return run_forwarder
+    if name == "alarms":
+        from bridge.alarms.alarms import run_alarms
+
+        return run_alarms
     from bridge.schedule import run_schedule
 
     return run_schedule
@@ -91,6 +107,10 @@ def check(settings: BridgeSettings) -> None:
         _check_folder(variable, folder)
         click.echo(f"folder      {folder} can be written")
     click.echo(f"server      {settings.server_url or 'none: archive only'}")
+    if settings.alarm_rules:
+        from bridge.alarms.rules import read_rules
+
+        click.echo(f"alarms      {len(read_rules(settings.alarm_rules))} rules")
     click.echo(
         f"broker      {settings.mqtt_host}:{settings.broker_port}{' with TLS' if settings.mqtt_tls_ca else ''}"
     )

@@ -70,6 +70,10 @@ class Topics:
         """``online`` or ``offline`` (QoS 1, retained, last will)."""
         return f"{self.prefix}/{RESERVED_NODE}/{bridge_id}/availability"
 
+    def bridge_alarm(self, bridge_id: str) -> str:
+        """What is out of bounds now of the bridge as a whole (QoS 1, retained)."""
+        return f"{self.prefix}/{RESERVED_NODE}/{bridge_id}/alarm"
+
     def bridge_health(self, bridge_id: str) -> str:
         """The bridge's state with its store's id (QoS 1, retained)."""
         return f"{self.prefix}/{RESERVED_NODE}/{bridge_id}/health"

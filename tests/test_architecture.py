@@ -41,6 +41,7 @@ HOMES = {
         f"{NODE}.broker",
         f"{NODE}.publisher",
         f"{BRIDGE}.ingest",
+        f"{BRIDGE}.alarms.notices",
     },
     "requests": {f"{BRIDGE}.forward.transport"},
     "urllib3": {f"{BRIDGE}.forward.transport"},
