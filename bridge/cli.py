@@ -11,6 +11,7 @@ import click
 from bridge import dead_letters
 from bridge.command import FAILED, with_settings
 from bridge.dead_letters import DeadLetter
+from bridge.provision.commands import broker, nodes
 from bridge.settings import BridgeSettings
 from bridge.store.database import Store, open_store
 from mqtt_client import logs
@@ -195,6 +196,10 @@ def clean_up_now(settings: BridgeSettings) -> None:
         click.echo(f"left     {file}: {reason}")
     click.echo(f"pruned   {report.pruned} readings from the store")
     sys.exit(FAILED if report.left else 0)
+
+
+main.add_command(broker)
+main.add_command(nodes)
 
 
 @main.group("dead-letters")

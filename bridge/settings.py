@@ -162,6 +162,10 @@ class BridgeSettings(CommonSettings, frozen=True, kw_only=True):
         str | None,
         Setting("", optional(name), "1 to 64 of letters, digits, - and _", "group of bridges that share the load"),
     ]
+    broker_directory: Annotated[
+        Path,
+        Setting("data/broker", path, "a path", "configuration, accounts and certificates of our broker"),
+    ]
 
     def faults(self) -> list[str]:
         """Return what is wrong between settings that are each right alone."""

@@ -42,7 +42,9 @@ HOMES = {
         f"{NODE}.publisher",
         f"{BRIDGE}.ingest",
         f"{BRIDGE}.alarms.notices",
+        f"{BRIDGE}.provision.broker",
     },
+    "cryptography": {f"{BRIDGE}.provision.certificates"},
     "requests": {f"{BRIDGE}.forward.transport"},
     "urllib3": {f"{BRIDGE}.forward.transport"},
     "xlsxwriter": {f"{BRIDGE}.archive.workbook"},
@@ -57,7 +59,7 @@ HOMES = {
     "alembic": {f"{BRIDGE}.store"},
     "dotenv": {f"{NODE}.settings"},
     "gpiozero": {f"{NODE}.sensors", f"{NODE}.indicator"},
-    "click": {f"{NODE}.cli", f"{BRIDGE}.cli", f"{BRIDGE}.command"},
+    "click": {f"{NODE}.cli", f"{BRIDGE}.cli", f"{BRIDGE}.command", f"{BRIDGE}.provision.commands"},
 }
 """The only modules, or packages with all that is in them, that import a library."""
 
