@@ -1,14 +1,20 @@
 """The real node on a real broker, with a bridge that says what the test wants."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
+from paho.mqtt.client import Client
 
 from mqtt_client.outbox.opening import open_outbox
+from mqtt_client.publisher.publisher import Publisher
+from mqtt_client.settings import NodeSettings, load
 from tests.node.actors import FakeBridge, RunningNode, drafts
+from tests.node.conftest import OpenOutbox
 from tests.processes import Mosquitto, eventually
 
 StartNode = Callable[..., RunningNode]
@@ -291,3 +297,34 @@ def test_sigterm_ends_the_node_within_five_seconds_with_the_broker_away(
 
     assert node.stop(within_s=5) == 0
     assert "readings wait" in node.output().splitlines()[-1]
+
+
+def test_a_paho_that_cannot_empty_its_queue_is_given_up_for_a_new_client(
+    broker: Mosquitto, bridge: FakeBridge, opened: OpenOutbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(Client, "drop_out_messages")
+    events: SimpleQueue[Any] = SimpleQueue()
+    outbox = opened()
+    settings = load(NodeSettings, {"MQTT_HOST": "127.0.0.1", "MQTT_PORT": str(broker.port), "NODE_ID": "kitchen"})
+    publisher = Publisher(settings, outbox, events, lambda: b"{}", None)
+
+    def turn() -> None:
+        while not events.empty():
+            publisher.handle(events.get(), time.monotonic())
+        publisher.pump(time.monotonic())
+
+    def goes_live(number: int) -> bool:
+        turn()
+        return len(bridge.received) >= number
+
+    publisher.open()
+    publisher.offer(outbox.put(drafts(1)), time.monotonic())
+    eventually(lambda: goes_live(1))
+    broker.kill()
+    eventually(lambda: (turn(), not publisher.is_ready)[1])
+    outbox.put(drafts(2))
+    broker.restart()
+    second = FakeBridge(broker.port)
+    eventually(lambda: (turn(), len(second.received) >= 2)[1])
+    publisher.disconnect()
+    second.stop()
