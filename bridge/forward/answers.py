@@ -51,6 +51,10 @@ class Answer:
     """False: the body broke off or took too long, so that a text missing in it proves nothing."""
     retry_after: str | None = None
     location: str | None = None
+    allow: str | None = None
+    """The methods that the address takes, where the server says (RFC 9110 §10.2.1)."""
+    date: str | None = None
+    """The server's clock, where it says (RFC 9110 §6.6.1)."""
     trouble: str = ""
     sent: bool = True
     """False: no connection was made, so the server cannot have seen the request."""

@@ -91,14 +91,21 @@ class Connection:
     def post(self, body: str, key: str | None) -> Answer:
         """Post a body under this idempotency key and return what came back; a failing network is an answer too."""
         headers = self._headers if key is None else {**self._headers, "Idempotency-Key": f'"{key}"'}
+        return self._exchange("POST", body.encode(), headers)
+
+    def ask(self, method: str) -> Answer:
+        """Send a request without a body that changes nothing at the server, such as OPTIONS or HEAD."""
+        return self._exchange(method, None, self._headers)
+
+    def _exchange(self, method: str, body: bytes | None, headers: dict[str, str]) -> Answer:
         deadline = time.monotonic() + self._server.timeout_s
         with self._guard:
             self._deadline = deadline
         try:
             response = self._pool.urlopen(
-                "POST",
+                method,
                 self._target,
-                body=body.encode(),
+                body=body,
                 headers=headers,
                 retries=_NO_RETRIES,
                 redirect=False,
@@ -207,6 +214,8 @@ def _answer(response: urllib3.BaseHTTPResponse, deadline: float) -> Answer:
         complete=complete,
         retry_after=response.headers.get("Retry-After"),
         location=response.headers.get("Location"),
+        allow=response.headers.get("Allow"),
+        date=response.headers.get("Date"),
     )
 
 
