@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import delete, insert, select
 
+from bridge.rollups import keep_rollups
 from bridge.settings import BridgeSettings
 from bridge.store import schema
 from bridge.store.database import Store, now_ms
@@ -42,7 +43,7 @@ class Task:
 
 
 def run_schedule(settings: BridgeSettings, store: Store, stop: threading.Event) -> None:
-    """Archive each ARCHIVE_INTERVAL and clean up each CLEANUP_INTERVAL until told to stop."""
+    """Archive and clean up on their intervals until told to stop; a thread beside keeps the roll-ups."""
 
     def make_archive() -> object:
         from bridge.archive.archiver import archive  # heavy, and needed only when a run is due
@@ -62,6 +63,7 @@ def run_schedule(settings: BridgeSettings, store: Store, stop: threading.Event) 
         task.last_ms = _last_run(store, task.name)
     name = job_name("schedule", settings.bridge_id, settings.bridge_share_group)
     trouble, report_at = "", 0.0
+    rollups = keep_rollups(store, stop)
     while not stop.is_set():
         if time.monotonic() >= report_at:
             report_at = time.monotonic() + REPORT_INTERVAL_S
@@ -75,6 +77,7 @@ def run_schedule(settings: BridgeSettings, store: Store, stop: threading.Event) 
         if task.due_ms() <= now_ms():
             trouble = _run(store, task)
             report_at = 0.0
+    rollups.join()
     _report(store, name, "stopped", trouble, tasks)
 
 

@@ -156,13 +156,14 @@ class Rollups:
         return int(made.inserted_primary_key[0])
 
     def prune(self, series_id: int) -> int:
-        """Forget minutes of one series that are older than MINUTES_KEPT_DAYS; return how many there were."""
+        """Forget some minutes of one series that are older than MINUTES_KEPT_DAYS; return how many."""
         table = schema.rollups_minute
         before_ms = now_ms() - MINUTES_KEPT_DAYS * 24 * HOUR_MS
-        with self._store.write() as connection:
-            old = select(table.c.start_ms).where(table.c.series_id == series_id, table.c.start_ms < before_ms)
+        old = select(table.c.start_ms).where(table.c.series_id == series_id, table.c.start_ms < before_ms)
+        with self._store.read() as connection:
             starts = connection.scalars(old.order_by(table.c.start_ms).limit(PRUNED_AT_ONCE)).all()
-            if starts:
+        if starts:
+            with self._store.write() as connection:
                 connection.execute(
                     delete(table).where(table.c.series_id == series_id, table.c.start_ms <= starts[-1])
                 )
@@ -208,6 +209,8 @@ def _merge(connection: Connection, table: Table, sums: Sums) -> None:
         ),
         [
             {"series_id": number, "start_ms": start, "count": count, "minimum": low, "maximum": high, "total": total}
-            for (number, start), (count, low, high, total) in sums.items()
+            for (number, start), (count, low, high, total) in sorted(
+                sums.items()
+            )  # in one order, so two bridges never wait for each other
         ],
     )
