@@ -74,7 +74,7 @@ class Job:
             self._process.wait()
 
 
-LOCKS = {"archive": "schedule"}
+LOCKS = {"archive": "schedule", "alarms": "alarm-job"}
 """Jobs that hold another lock than that of their name; see bridge/store/locks.py."""
 
 

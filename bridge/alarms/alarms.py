@@ -9,6 +9,7 @@ same and committed later. After a restart it goes on from the store.
 import logging
 import threading
 import time
+from contextlib import suppress
 
 from sqlalchemy import select
 
@@ -22,11 +23,13 @@ from bridge.alarms.rules import Rule, read_rules
 from bridge.alarms.watch import Changes as AlarmChanges
 from bridge.alarms.watch import Watch
 from bridge.alarms.words import Words
+from bridge.archive.lock import shared_lock
 from bridge.settings import BridgeSettings
 from bridge.store import schema
 from bridge.store.changes import Changes
 from bridge.store.database import Store, now_ms
 from bridge.store.jobs import report
+from bridge.store.shelf import Abandoned
 from mqtt_client.errors import TryLater
 
 log = logging.getLogger("alarms")
@@ -137,10 +140,11 @@ def _log(changes: AlarmChanges) -> None:
 
 
 def run_alarms(settings: BridgeSettings, store: Store, stop: threading.Event) -> None:
-    """Raise and clear alarms until told to stop; see :class:`Alarms`.
+    """Raise and clear alarms until told to stop; see :class:`Alarms`. Waits while another bridge does it.
 
     Raises:
         SettingsError: the file of rules is wrong.
     """
     rules = read_rules(settings.alarm_rules) if settings.alarm_rules else []
-    Alarms(settings, store, rules).run(stop)
+    with suppress(Abandoned), shared_lock(settings, "alarms", stop) as lock:
+        Alarms(settings, store.fenced(lock.check), rules).run(stop)

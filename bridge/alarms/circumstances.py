@@ -23,6 +23,8 @@ from bridge.store.jobs import JobState, reported
 SILENT_JOB_MS = 20_000
 LOSSES_LOOKED_AT = 10_000
 DISK_HYSTERESIS = 1.1
+AWAY = ("down", "paused")
+"""Words of the forwarder: the server takes nothing."""
 
 Sights = Iterator[tuple[Case, Sight]]
 
@@ -58,7 +60,7 @@ class Circumstances:
         if not self._rules:
             return
         jobs = reported(self._store)
-        self._note_listening(jobs.get("ingest"), now_ms)
+        self._note_listening(_alive(jobs, "ingest", now_ms), now_ms)
         with self._store.read() as connection:
             nodes = [_Node(*row) for row in connection.execute(_NODES)]
             for rule in self._rules:
@@ -67,13 +69,12 @@ class Circumstances:
                 elif rule.kind is Kind.LOSS:
                     yield from self._losses(rule, nodes, connection, now_ms)
                 elif rule.kind is Kind.SERVER:
-                    yield from self._server(rule, jobs.get("forward"), now_ms)
+                    yield from self._server(rule, _alive(jobs, "forward", now_ms), now_ms)
                 else:
                     yield from self._disks(rule, now_ms)
 
-    def _note_listening(self, ingest: JobState | None, now_ms: int) -> None:
-        listens = ingest is not None and ingest.word == "ok" and now_ms - ingest.at_ms < SILENT_JOB_MS
-        if not listens:
+    def _note_listening(self, ingests: list[JobState], now_ms: int) -> None:
+        if not any(ingest.word == "ok" for ingest in ingests):
             self._listening_ms = None
         elif self._listening_ms is None:
             self._listening_ms = now_ms
@@ -114,12 +115,13 @@ class Circumstances:
             value = None if unknown else float(number)
             yield Case(rule.name, rule.severity, node.name), Sight(now_ms, told, not told, text, value, since_ms)
 
-    def _server(self, rule: Rule, forward: JobState | None, now_ms: int) -> Sights:
-        if forward is None or now_ms - forward.at_ms >= SILENT_JOB_MS:
+    def _server(self, rule: Rule, forwards: list[JobState], now_ms: int) -> Sights:
+        if not forwards:
             return  # nobody knows how the server is
-        away = forward.word in ("down", "paused")
-        text = self._words.server(str(forward.state.get("reason") or forward.word) if away else None)
-        since = forward.state.get("since_ms")
+        away = all(forward.word in AWAY for forward in forwards)
+        state = forwards[0].state
+        text = self._words.server(str(state.get("reason") or forwards[0].word) if away else None)
+        since = state.get("since_ms")
         case = Case(rule.name, rule.severity, delay_ms=round(rule.duration_s * 1000))
         yield case, Sight(now_ms, away, not away, text, since_ms=since if isinstance(since, int) else None)
 
@@ -141,6 +143,15 @@ class Circumstances:
 _NODES = select(schema.nodes.c.id, schema.nodes.c.name, func.coalesce(schema.nodes.c.last_received_ms, 0)).order_by(
     schema.nodes.c.name
 )
+
+
+def _alive(jobs: dict[str, JobState], name: str, now_ms: int) -> list[JobState]:
+    """Return what a job says of itself, on each bridge on which it runs."""
+    return [
+        job
+        for job in jobs.values()
+        if job.name.partition("@")[0] == name and job.word != "stopped" and now_ms - job.at_ms < SILENT_JOB_MS
+    ]
 
 
 def _existing(folder: Path) -> Path:

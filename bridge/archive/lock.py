@@ -7,7 +7,7 @@ the lock's ``check`` keeps one that was cut off from committing.
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from bridge.settings import BridgeSettings
 from bridge.store import locks, shelf
@@ -17,9 +17,14 @@ from mqtt_client.errors import LockHeld
 LOOK_AGAIN_S = 0.1
 
 
+def archive_lock(settings: BridgeSettings, stop: threading.Event | None = None) -> AbstractContextManager[Lock]:
+    """Hold the archive lock for a block; see :func:`shared_lock`."""
+    return shared_lock(settings, "archive", stop)
+
+
 @contextmanager
-def archive_lock(settings: BridgeSettings, stop: threading.Event | None = None) -> Iterator[Lock]:
-    """Hold the lock for a block; wait for it as long as another has it.
+def shared_lock(settings: BridgeSettings, job: str, stop: threading.Event | None = None) -> Iterator[Lock]:
+    """Hold the lock of a job for a block; wait for it as long as another has it.
 
     Raises:
         Abandoned: told to stop while waiting.
@@ -28,7 +33,7 @@ def archive_lock(settings: BridgeSettings, stop: threading.Event | None = None) 
     while True:
         shelf.check(stop)
         try:
-            lock = locks.take(settings, "archive")
+            lock = locks.take(settings, job)
             break
         except LockHeld:
             waiting.wait(LOOK_AGAIN_S)

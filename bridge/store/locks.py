@@ -2,7 +2,8 @@
 
 ``ingest``, ``forward``, ``schedule`` and ``web`` are held for as long as the
 job runs; ``archive`` for one run of it, so that commands by hand wait their
-turn. Over PostgreSQL every bridge has its own but for ``archive``.
+turn. Over PostgreSQL every bridge has its own but for ``archive``, and for
+``alarms``, which one of them raises while the others stand by.
 """
 
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from bridge.store.database import sqlite_path
 from mqtt_client.errors import LockHeld
 from mqtt_client.lock import FileLock
 
-SHARED = frozenset({"archive"})
+SHARED = frozenset({"archive", "alarms"})
 """Jobs that only one of all bridges over a store does at a time."""
 
 
