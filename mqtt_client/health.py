@@ -1,6 +1,7 @@
 """What the node says of itself: its birth message, its health each minute, and its state for ``status``."""
 
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -30,6 +31,11 @@ class NodeState(msgspec.Struct, frozen=True):
     receipt: Receipt | None = None
     receipt_ms: int | None = None
     reconnects: int = 0
+    interval: float | None = None
+    """Seconds that a command has set, None for the setting's own."""
+    quantities: dict[str, list[str]] = {}
+    announced: list[str] = []
+    """What Home Assistant knows; see discovery.py."""
 
 
 def decode_state(raw: bytes | None) -> NodeState:
@@ -45,10 +51,10 @@ def encode_state(state: NodeState) -> bytes:
     return msgspec.json.encode(state)
 
 
-def birth(settings: NodeSettings, outbox: Outbox, quantities: dict[str, dict[str, None]]) -> Info:
+def birth(settings: NodeSettings, outbox: Outbox, quantities: Mapping[str, Iterable[str]]) -> Info:
     """Return the birth message; ``quantities`` are those seen so far, by sensor."""
     sensors = {
-        spec.name: SensorInfo(spec.driver, {name: UNITS.get(name) for name in quantities.get(spec.name, {})})
+        spec.name: SensorInfo(spec.driver, {name: UNITS.get(name) for name in quantities.get(spec.name, ())})
         for spec in settings.node_sensors
     }
     epoch = outbox.current

@@ -111,6 +111,12 @@ class Command(msgspec.Struct, frozen=True):
     value: float | None = None
 
 
+class CommandId(msgspec.Struct, frozen=True):
+    """What of a malformed command can still be answered."""
+
+    id: ShortText
+
+
 class CommandResult(msgspec.Struct, frozen=True):
     """What became of a command."""
 
@@ -119,7 +125,7 @@ class CommandResult(msgspec.Struct, frozen=True):
     error: str | None = None
 
 
-Message = TypeVar("Message", Backlog, Lost, Receipt, Info, Health, BridgeHealth, Command, CommandResult)
+Message = TypeVar("Message", Backlog, Lost, Receipt, Info, Health, BridgeHealth, Command, CommandId, CommandResult)
 
 
 @cache
@@ -148,7 +154,7 @@ def decode(kind: type[Message], payload: bytes) -> Message:
     return message
 
 
-def encode(message: msgspec.Struct) -> bytes:
+def encode(message: msgspec.Struct | dict[str, object]) -> bytes:
     """Encode a message as it goes over the wire."""
     return msgspec.json.encode(message)
 

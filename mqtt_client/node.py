@@ -12,23 +12,22 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from mqtt_client.clock import Timekeeper, TimeSource
+from mqtt_client.commands import Commands
+from mqtt_client.condition import Condition
+from mqtt_client.discovery import Discovery
 from mqtt_client.errors import StorageFull
-from mqtt_client.health import (
-    NodeState,
-    birth,
-    cpu_temperature,
-    decode_state,
-    disk_free_bytes,
-    encode_state,
-    hours_until_full,
-)
-from mqtt_client.messages import Health, encode
+from mqtt_client.health import birth, decode_state, encode_state
+from mqtt_client.home_assistant import STATUS_TOPIC
+from mqtt_client.messages import ONLINE, Command, encode
+from mqtt_client.notify import Notifier
 from mqtt_client.outbox.epoch import Draft
 from mqtt_client.outbox.outbox import Outbox
+from mqtt_client.publisher.connection import Arrived
+from mqtt_client.publisher.delivery import Kind
 from mqtt_client.publisher.publisher import Publisher
 from mqtt_client.reading import format_time, from_ms
 from mqtt_client.sensors.quality import Quality
-from mqtt_client.sensors.sampler import Sample, Sampler, SensorState
+from mqtt_client.sensors.sampler import ReadOnRequest, Sample, Sampler, SensorState
 from mqtt_client.sensors.sensor import Sensor
 from mqtt_client.settings import NodeSettings
 from mqtt_client.topics import Topics
@@ -59,8 +58,13 @@ class Node:
         sensors: dict[str, Sensor],
         source: TimeSource,
         state: bytes | None = None,
+        notifier: Notifier | None = None,
     ) -> None:
         """Put the parts together; :meth:`run` begins. ``state`` is what the last run wrote for ``status``."""
+        old = decode_state(state)
+        self._own_interval_s = settings.sample_interval
+        self._commanded_s = old.interval
+        settings = settings.every(self._commanded_s or self._own_interval_s)
         self._settings = settings
         self._outbox = outbox
         self._source = source
@@ -68,8 +72,7 @@ class Node:
         self._topics = Topics(settings.mqtt_topic_prefix)
         self._keeper = Timekeeper(source, settings.node_clock_wait, outbox.reference_ms)
         self._resume_holding()
-        self._old = decode_state(state)
-        self.publisher = Publisher(settings, outbox, self._events, self._birth, self._old.store)
+        self.publisher = Publisher(settings, outbox, self._events, self._birth, old.store)
         self._samplers = [
             Sampler(
                 name,
@@ -81,21 +84,17 @@ class Node:
             )
             for name, sensor in sensors.items()
         ]
-        self._faults: dict[str, str] = {}
-        self._quantities: dict[str, dict[str, None]] = {}
+        self._condition = Condition(outbox, self.publisher, self._samplers, self._keeper, old)
+        self._discovery = Discovery(settings, old.quantities, old.announced)
+        self._commands = Commands(self._samplers, None)
+        self._notifier = notifier or Notifier({})
         self._drafts: list[Draft] = []
         self._commit_at: float | None = None
-        self._flush_s = min(60.0, max(1.0, 1.2 * settings.sample_interval))
         self._flush_at: float | None = None
         self._health_at = 0.0
         self._births = 0
         self._state_at = 0.0
         self._clock_at = 0.0
-        self._is_full = False
-        self._taken = 0
-        self._rate_per_s = len(sensors) / settings.sample_interval
-        self._rated = (time.monotonic(), 0)
-        self._receipt_ms: int | None = self._old.receipt_ms
         self._is_stopping = False
 
     def stop(self) -> None:
@@ -108,6 +107,7 @@ class Node:
         beat = time.monotonic()
         for sampler in self._samplers:
             sampler.start(beat)
+        self._notifier.ready(beat)
         try:
             while not self._is_stopping:
                 self._step()
@@ -119,13 +119,21 @@ class Node:
         for event in self._wait():
             self._handle(event)
         now, commits = time.monotonic(), self._outbox.commits
-        for action in (self._commit_due, self._release_held, self.publisher.pump, self._tell, self._flush_due):
+        parts = (
+            self._commit_due,
+            self._release_held,
+            self.publisher.pump,
+            self._tell,
+            self._flush_due,
+            self._converse,
+        )
+        for action in parts:
             try:
                 action(now)
             except StorageFull as exc:
                 self._on_full(exc)
-        if self._is_full and self._outbox.commits > commits:
-            self._is_full = False
+        if self._condition.is_full and self._outbox.commits > commits:
+            self._condition.is_full = False
             self._state_at = 0.0
             log.info("the outbox can be written again")
 
@@ -133,6 +141,8 @@ class Node:
         """Return what has happened, at the latest when something is due."""
         now = time.monotonic()
         due = [self._health_at, self._commit_at, self._flush_at, self.publisher.deadline(now)]
+        due += [self._commands.deadline, self._notifier.deadline]
+        due += [self._discovery.deadline] if self.publisher.is_ready else []
         if self._keeper.is_holding:
             due.append(self._clock_at)
         timeout = max(0.0, min(time_ for time_ in due if time_ is not None) - now)
@@ -151,6 +161,9 @@ class Node:
                 self._on_sample(event)
             case SensorState(sensor, fault):
                 self._on_sensor_state(sensor, fault)
+            case ReadOnRequest():
+                self._commands.answered(event, time.monotonic())
+                self._commit_at = time.monotonic() if self._drafts else None
             case Stop():
                 self._is_stopping = True
             case _:
@@ -160,7 +173,9 @@ class Node:
                 except StorageFull as exc:
                     self._on_full(exc)
                 if self.publisher.receipts.count != receipts:
-                    self._receipt_ms = self._source.wall_ms()
+                    self._condition.receipt_ms = self._source.wall_ms()
+                for message in self.publisher.take_inbox():
+                    self._on_message(message, time.monotonic())
 
     def _on_sample(self, sample: Sample) -> None:
         stamp = self._keeper.stamp(sample.wall_ms, sample.monotonic_ms)
@@ -177,18 +192,16 @@ class Node:
             if len(self._samplers) > 1:
                 wait_s = max(wait_s, min(LINGER_S, self._settings.sample_interval / 4))
             self._commit_at = time.monotonic() + wait_s
-        seen = self._quantities.setdefault(sample.sensor, {})
-        if not sample.values.keys() <= seen.keys():
-            seen.update(dict.fromkeys(sample.values))
+        if self._discovery.saw(sample.sensor, sample.values, time.monotonic()):
             self.publisher.publish_info(time.monotonic())
 
     def _on_sensor_state(self, sensor: str, fault: str | None) -> None:
         if fault is None:
             log.info("sensor %s is well again", sensor)
-            self._faults.pop(sensor, None)
+            self._condition.faults.pop(sensor, None)
         else:
             log.warning("sensor %s: %s", sensor, fault)
-            self._faults[sensor] = fault
+            self._condition.faults[sensor] = fault
         self._state_at = 0.0
 
     def _commit_due(self, now: float) -> None:
@@ -197,7 +210,7 @@ class Node:
         drafts, self._drafts, self._commit_at = self._drafts, [], None
         self._note_state(now)
         rows = self._outbox.put(drafts)
-        self._taken += len(rows)
+        self._condition.taken += len(rows)
         self._flush_at = None
         self.publisher.offer([row for row, draft in zip(rows, drafts, strict=True) if not draft.held], now)
 
@@ -224,94 +237,100 @@ class Node:
         if not self._outbox.has_changes:
             self._flush_at = None
         elif self._flush_at is None:
-            self._flush_at = now + self._flush_s
+            self._flush_at = now + min(60.0, max(1.0, 1.2 * self._settings.sample_interval))
         elif now >= self._flush_at:
             self._flush_at = now + FLUSH_MORE_S  # many deletions go in several commits
             self._outbox.flush()
 
     def _on_full(self, exc: StorageFull) -> None:
-        if not self._is_full:
+        if not self._condition.is_full:
             log.error("%s; readings that cannot be written are counted and told as lost", exc)
-        self._is_full = True
-        self._flush_at = time.monotonic() + self._flush_s
+        self._condition.is_full = True
+        self._flush_at = time.monotonic() + min(60.0, max(1.0, 1.2 * self._settings.sample_interval))
+
+    # What others ask of the node ---------------------------------------------------------------
+
+    def _on_message(self, message: Arrived, now: float) -> None:
+        if message.topic == STATUS_TOPIC:
+            if message.payload == ONLINE and not message.is_retained:
+                self._discovery.home_assistant_came(now)
+            return
+        match self._commands.take(message.payload, is_retained=message.is_retained):
+            case Command(name="read", id=command_id):
+                self._commands.read(command_id, now)
+            case Command(name="identify", id=command_id):
+                self._commands.identify(command_id)
+            case Command(id=command_id, value=seconds):
+                self._commands.finish(command_id, self._set_interval(seconds, now))
+
+    def _set_interval(self, commanded_s: float | None, now: float) -> str | None:
+        """Commit an interval and go by it; None is the setting's own. Return what went wrong, None if nothing did."""
+        before, self._commanded_s = self._commanded_s, commanded_s
+        self._state_at = 0.0
+        self._note_state(now)
+        try:
+            self._outbox.flush()
+        except StorageFull as exc:
+            self._commanded_s = before
+            self._state_at = 0.0
+            self._note_state(now)
+            self._on_full(exc)
+            return str(exc)
+        self._settings = self._settings.every(commanded_s or self._own_interval_s)
+        self.publisher.set_interval(self._settings.sample_interval)
+        for sampler in self._samplers:
+            sampler.set_interval(self._settings.sample_interval)
+        self._discovery.changed(now)
+        self.publisher.publish_info(now)
+        return None
+
+    def _converse(self, now: float) -> None:
+        """Answer commands, announce the node, and tell the service manager how it is, each where it is due."""
+        self._commands.tick(now)
+        if self.publisher.is_ready:
+            for result in self._commands.take_results():
+                topic = self._topics.command_result(self._settings.node_id)
+                self.publisher.publish_state(topic, encode(result), now, retain=False)
+            self._discovery.connected(self.publisher.births, now)
+            message = self._discovery.take_message(self._settings, now)
+            if message is not None:
+                self.publisher.publish_state(self._discovery.topic, message, now, kind=Kind.DISCOVERY)
+        if self._notifier.is_due(now):
+            self._notifier.tell(self._condition.in_words(), now, is_moving=self._condition.is_moving)
 
     # What the node says of itself --------------------------------------------------------------
 
     def _birth(self) -> bytes:
-        return encode(birth(self._settings, self._outbox, self._quantities))
+        return encode(birth(self._settings, self._outbox, self._discovery.quantities))
 
     def _tell(self, now: float) -> None:
         """Publish the health each minute, and once when the connection is new."""
         if now < self._health_at and self._births == self.publisher.births:
             return
         self._births = self.publisher.births
-        self._rate(now)
+        self._condition.count(now)
         self._note_state(now)
         self._health_at = now + HEALTH_S
-        self.publisher.publish_state(self._topics.health(self._settings.node_id), encode(self._health()), now)
-
-    def _rate(self, now: float) -> None:
-        since, before = self._rated
-        if now - since >= HEALTH_S / 2:
-            self._rate_per_s = (self._taken - before) / (now - since)
-            self._rated = (now, self._taken)
-
-    def _health(self) -> Health:
-        outbox, now_ms = self._outbox, self._source.wall_ms()
-        oldest_ms = outbox.oldest()
-        return Health(
-            epoch=outbox.current.name,
-            floor=outbox.current.floor,
-            time=format_time(from_ms(now_ms)),
-            outbox_depth=outbox.waiting,
-            oldest_age_s=None if oldest_ms is None else round((now_ms - oldest_ms) / 1000, 3),
-            hours_until_full=hours_until_full(outbox.max_readings - outbox.waiting, self._rate_per_s),
-            lost=outbox.losses.count,
-            reconnects=self.publisher.presence.reconnects,
-            sensor_faults=self._sensor_faults(),
-            clock=self._keeper.state,
-            disk_free_bytes=disk_free_bytes(outbox.path),
-            cpu_temperature=cpu_temperature(),
-            troubles=self._troubles(),
+        self.publisher.publish_state(
+            self._topics.health(self._settings.node_id), encode(self._condition.health()), now
         )
-
-    def _sensor_faults(self) -> dict[str, str]:
-        hanging = {
-            sampler.name: f"no answer for {sampler.hangs_for_s():.0f} s"
-            for sampler in self._samplers
-            if sampler.hangs_for_s() > max(10.0, 2 * self._settings.sample_interval)
-        }
-        return {**self._faults, **hanging}
-
-    def _troubles(self) -> list[str]:
-        full = ["the outbox cannot be written: the disk is full"] if self._is_full else []
-        return [*full, *self.publisher.troubles]
 
     def _note_state(self, now: float) -> None:
         """Let the state ride along with the next commit, every few seconds at most."""
         if now < self._state_at:
             return
         self._state_at = now + STATE_S
-        self._outbox.note(
-            encode_state(
-                NodeState(
-                    time_ms=self._source.wall_ms(),
-                    is_connected=self.publisher.presence.is_connected,
-                    bridge_online=self.publisher.bridge_is_online,
-                    troubles=self._troubles(),
-                    sensor_faults=self._sensor_faults(),
-                    clock=self._keeper.state,
-                    rate_per_s=round(self._rate_per_s, 6),
-                    store=self.publisher.receipts.store,
-                    receipt=self.publisher.receipts.last or self._old.receipt,
-                    receipt_ms=self._receipt_ms,
-                    reconnects=self.publisher.presence.reconnects,
-                )
-            )
+        state = self._condition.state(
+            interval_s=self._commanded_s,
+            quantities=self._discovery.known(self._settings),
+            announced=sorted(self._discovery.announced),
         )
+        self._outbox.note(encode_state(state))
 
     def _end(self) -> None:
         """Commit what waits, say goodbye to the broker, and let everything go."""
+        if self._is_stopping:
+            self._notifier.stopping()
         for sampler in self._samplers:
             sampler.stop()
         deadline = time.monotonic() + GOODBYE_S

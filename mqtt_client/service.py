@@ -6,6 +6,7 @@ import signal
 from mqtt_client.clock import SystemTime
 from mqtt_client.errors import OutboxDamaged
 from mqtt_client.node import Node
+from mqtt_client.notify import Notifier
 from mqtt_client.outbox.opening import open_outbox
 from mqtt_client.outbox.peek import read_state
 from mqtt_client.sensors.registry import make_sensors
@@ -37,7 +38,7 @@ def _run(settings: NodeSettings, sensors: dict[str, Sensor], source: SystemTime,
     """Run until stopped, or until the outbox is found damaged."""
     path, room = settings.outbox_path, settings.outbox_max_readings
     outbox = open_outbox(path, settings.node_id, source.boot, room, is_damaged=is_damaged)
-    node = Node(settings, outbox, sensors, source, read_state(path))
+    node = Node(settings, outbox, sensors, source, read_state(path), Notifier())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: node.stop())
     log.info(

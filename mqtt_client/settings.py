@@ -237,6 +237,10 @@ class NodeSettings(CommonSettings, frozen=True, kw_only=True):
         """The account at the broker: the node's name unless another is set."""
         return self.mqtt_username or self.node_id
 
+    def every(self, seconds: float) -> "NodeSettings":
+        """Return these settings with another interval."""
+        return msgspec.structs.replace(self, sample_interval=seconds)
+
 
 Settings = TypeVar("Settings", bound=CommonSettings)
 

@@ -17,6 +17,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from mqtt_client.broker import KEEPALIVE_S, connect_properties, new_client
+from mqtt_client.home_assistant import STATUS_TOPIC
 from mqtt_client.messages import OFFLINE
 from mqtt_client.settings import NodeSettings
 from mqtt_client.topics import Topics
@@ -24,6 +25,8 @@ from mqtt_client.topics import Topics
 log = logging.getLogger("publisher")
 
 WINDOW = 100
+NEEDED = 3
+"""So many of the subscriptions are the node's own; Home Assistant's may be refused."""
 MAX_DELAY_S = 30.0
 TAKEN_OVER = 0x8E
 MAX_TAKEN_OVER_DELAY_S = 300.0
@@ -75,6 +78,7 @@ class Arrived(NamedTuple):
     generation: int
     topic: str
     payload: bytes
+    is_retained: bool
 
 
 def _guarded(callback: Callable[P, None]) -> Callable[P, None]:
@@ -167,7 +171,9 @@ class Connection:
             client.drop_out_messages()
         self._generation += 1
         node, topics = self._settings.node_id, Topics(self._settings.mqtt_topic_prefix)
-        wanted = (topics.receipt(node), topics.command(node), topics.bridge_availability("+"))
+        wanted = [topics.receipt(node), topics.command(node), topics.bridge_availability("+")]
+        if self._settings.node_discovery:
+            wanted.append(STATUS_TOPIC)
         client.subscribe([(topic, 1) for topic in wanted])
         window = min(WINDOW, getattr(properties, "ReceiveMaximum", WINDOW))
         packet_bytes = getattr(properties, "MaximumPacketSize", None)
@@ -194,7 +200,7 @@ class Connection:
         self, client: Client, _userdata: object, _mid: int, codes: list[ReasonCode], _properties: object
     ) -> None:
         if client is self._client:
-            self._events.put(Subscribed(self._generation, any(code.is_failure for code in codes)))
+            self._events.put(Subscribed(self._generation, any(code.is_failure for code in codes[:NEEDED])))
 
     def _on_publish(self, client: Client, _userdata: object, mid: int, code: ReasonCode, _properties: object) -> None:
         if client is self._client:
@@ -202,4 +208,4 @@ class Connection:
 
     def _on_message(self, client: Client, _userdata: object, message: MQTTMessage) -> None:
         if client is self._client:
-            self._events.put(Arrived(self._generation, message.topic, bytes(message.payload)))
+            self._events.put(Arrived(self._generation, message.topic, bytes(message.payload), message.retain))

@@ -15,6 +15,8 @@ class Kind(Enum):
     BACKLOG = auto()
     LOST = auto()
     STATE = auto()
+    DISCOVERY = auto()
+    """For Home Assistant, which other brokers' rules may refuse."""
 
 
 @dataclass

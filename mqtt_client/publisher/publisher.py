@@ -83,7 +83,7 @@ class Publisher:
         self._topics = Topics(settings.mqtt_topic_prefix)
         self._node = settings.node_id
         self._by_broker = settings.node_confirm == "broker"
-        self._live_s = max(2.0, settings.sample_interval)
+        self.set_interval(settings.sample_interval)
         self._birth = birth
         self._connection = Connection(settings, events)
         self._generation = -1
@@ -92,6 +92,7 @@ class Publisher:
         self._renew_at: float | None = None
         self._sender = Sender(outbox, self._connection, self._topics, self._node, by_broker=self._by_broker)
         self._bridges: set[str] = set()
+        self._inbox: list[Arrived] = []
         if self._by_broker:
             for epoch in outbox.epochs:
                 epoch.published = Intervals()
@@ -122,10 +123,23 @@ class Publisher:
         for row in rows:
             self._sender.window.offer(row, now + self._live_s)
 
-    def publish_state(self, topic: str, payload: bytes, now: float) -> None:
-        """Publish a retained message about the node, if it is connected."""
-        if self.is_ready:
-            self._sender.send(topic, payload, Delivery(Kind.STATE, now), retain=True)
+    def set_interval(self, interval_s: float) -> None:
+        """Let a reading go live for so long, 2 s at least."""
+        self._live_s = max(2.0, interval_s)
+
+    def publish_state(
+        self, topic: str, payload: bytes, now: float, *, kind: Kind = Kind.STATE, retain: bool = True
+    ) -> None:
+        """Publish a message about the node, if it is connected and the broker takes one so large."""
+        if self.is_ready and len(payload) <= self._sender.window.message_bytes:
+            self._sender.send(topic, payload, Delivery(kind, now), retain=retain)
+        elif self.is_ready:
+            log.error("a message of %d bytes on %s is larger than the broker takes", len(payload), topic)
+
+    def take_inbox(self) -> list[Arrived]:
+        """Return what came that is not about readings, such as commands, and forget it."""
+        found, self._inbox = self._inbox, []
+        return found
 
     def publish_info(self, now: float) -> None:
         """Publish the birth message again."""
@@ -197,7 +211,7 @@ class Publisher:
         delivery = self._sender.window.answered(event.mid)
         if delivery is None:
             return
-        if event.code == NO_SUBSCRIBER and delivery.kind is not Kind.STATE:
+        if event.code == NO_SUBSCRIBER and delivery.kind not in (Kind.STATE, Kind.DISCOVERY):
             self._sender.refused(delivery, "nobody subscribes to them", now)
         elif event.code >= FAILURE:
             self._sender.refused(delivery, event.reason.lower(), now)
@@ -211,6 +225,8 @@ class Publisher:
                 self._on_receipt(event.payload, now)
             case ["bridge", bridge, "availability"]:
                 self._on_bridge(bridge, event.payload == ONLINE, now)
+            case None | [_, "command"]:
+                self._inbox.append(event)
 
     def _on_bridge(self, bridge: str, is_online: bool, now: float) -> None:
         before = self.bridge_is_online

@@ -60,7 +60,7 @@ class Sampler:
         """Prepare; :meth:`start` begins."""
         self.name = name
         self._sensor = sensor
-        self._interval_s = interval_s
+        self.interval_s = interval_s
         self._quality = quality
         self._source = source
         self._events = events
@@ -87,7 +87,7 @@ class Sampler:
 
     def set_interval(self, interval_s: float) -> None:
         """Read at another interval from now on."""
-        self._interval_s = interval_s
+        self.interval_s = interval_s
         self._woken.set()
 
     def read_now(self, request: int) -> bool:
@@ -121,7 +121,7 @@ class Sampler:
                 self._is_open = False
                 self._reading_since = None
                 self._answer()
-                self._wait(max(self._interval_s, 1.0))
+                self._wait(max(self.interval_s, 1.0))
                 self._beat = time.monotonic()
         if self._is_open:
             self._sensor.close()
@@ -132,7 +132,7 @@ class Sampler:
         while not self._stopped.is_set():
             now = time.monotonic()
             if now < beat and not self._requests:
-                beat = min(beat, now + self._interval_s)  # it may be shorter now
+                beat = min(beat, now + self.interval_s)  # it may be shorter now
                 self._wait(beat - now)
                 continue
             self._answering = self._requests.popleft() if self._requests else None
@@ -145,9 +145,9 @@ class Sampler:
                 return
             now = time.monotonic()
             if now >= beat:
-                late = int((now - beat) / self._interval_s)
+                late = int((now - beat) / self.interval_s)
                 self._note_skipped(late, now)
-                beat += self._interval_s * (late + 1)
+                beat += self.interval_s * (late + 1)
 
     def _wait(self, seconds: float) -> None:
         """Wait until a time has passed, or something was asked."""
@@ -164,7 +164,7 @@ class Sampler:
         if beats > 0:
             if self._skipped_at is None:
                 log.warning(
-                    "sensor %s is slower than its interval of %g s; it skips beats", self.name, self._interval_s
+                    "sensor %s is slower than its interval of %g s; it skips beats", self.name, self.interval_s
                 )
             self._skipped_at = now
         elif self._skipped_at is not None and now - self._skipped_at > CALM_S:
@@ -203,7 +203,7 @@ class Sampler:
                 if self._is_open:
                     self._sensor.close()
                     self._is_open = False
-                if attempt == TRIES or self._stopped.wait(min(PAUSE_S, self._interval_s / 10)):
+                if attempt == TRIES or self._stopped.wait(min(PAUSE_S, self.interval_s / 10)):
                     raise
         return None
 
