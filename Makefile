@@ -4,7 +4,7 @@
 VENV := .venv/bin
 PYTHONS := python3.13 python3.12 python3.11 python3.14 python3
 
-.PHONY: help demo test lint format clean mosquitto
+.PHONY: help demo test torture lint format clean mosquitto
 
 help: ## show this
 	@sed -n 's/^\([a-z]*\):[^#]*## /make \1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
@@ -14,6 +14,9 @@ demo: .venv/demo ## watch readings travel, broker to archive; ends on Ctrl-C, or
 
 test: .venv/dev mosquitto lint ## check style and types, then run all tests
 	@$(VENV)/python -m pytest
+
+torture: .venv/dev mosquitto ## break a running fleet at random for SECONDS=60, by SEED=…, and judge what arrived
+	@$(VENV)/python -m tests.faults.torture $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(TORTURE)
 
 lint: .venv/dev ## check style and types
 	@$(VENV)/ruff check .

@@ -1,0 +1,92 @@
+"""What was taken, by the outbox's own record: a trigger writes it in the very commit that takes a reading.
+
+The node that the harness runs puts a table ``taken`` and two triggers into its
+outbox (:func:`keep`); the harness reads it into a :class:`Ledger` as often as
+it likes, and before it does something to the file. A reading whose identity or
+time changed before it was ever published is known by what it became.
+"""
+
+import sqlite3
+from pathlib import Path
+from typing import NamedTuple
+
+from mqtt_client.reading import Reading, decode, reading_id
+
+TRIGGERS = """
+CREATE TABLE IF NOT EXISTS taken (number INTEGER PRIMARY KEY AUTOINCREMENT, payload BLOB, before BLOB);
+CREATE TRIGGER IF NOT EXISTS taken_put AFTER INSERT ON readings
+    BEGIN INSERT INTO taken (payload) VALUES (new.payload); END;
+CREATE TRIGGER IF NOT EXISTS taken_changed AFTER UPDATE ON readings WHEN new.payload IS NOT old.payload
+    BEGIN INSERT INTO taken (payload, before) VALUES (new.payload, old.payload); END;
+"""
+
+
+def keep() -> None:
+    """Let this process's outbox keep the record."""
+    from mqtt_client.outbox.outbox import Outbox
+
+    begin = Outbox.__init__
+
+    def begin_and_record(self: Outbox, connection: sqlite3.Connection, *args: object, **named: object) -> None:
+        connection.executescript(TRIGGERS)
+        begin(self, connection, *args, **named)  # type: ignore[arg-type]
+
+    Outbox.__init__ = begin_and_record  # type: ignore[assignment,method-assign]
+
+
+class Held(NamedTuple):
+    """What an outbox still holds."""
+
+    readings: set[str]
+    losses: int
+
+
+class Ledger:
+    """Every reading that was ever taken by the nodes of one run, by its id as text."""
+
+    def __init__(self) -> None:
+        self.taken: dict[str, Reading] = {}
+        self.conflicts: set[str] = set()
+        """Ids that were taken twice, with other contents: a card was copied, or went back in time."""
+        self._read_through: dict[Path, int] = {}
+
+    def absorb(self, outbox: Path) -> None:
+        """Read what an outbox has taken since the last time."""
+        if not outbox.exists():
+            return
+        connection = sqlite3.connect(f"{outbox.as_uri()}?mode=ro", uri=True, timeout=30)
+        try:
+            query = "SELECT number, payload, before FROM taken WHERE number > ? ORDER BY number"
+            rows = connection.execute(query, (self._read_through.get(outbox, 0),)).fetchall()
+        except sqlite3.OperationalError:  # made a moment ago, without its tables
+            return
+        finally:
+            connection.close()
+        for number, payload, before in rows:
+            self._read_through[outbox] = number
+            if before is not None:
+                self.taken.pop(id_of(decode(before)), None)
+            reading = decode(payload)
+            known = self.taken.setdefault(id_of(reading), reading)
+            if known != reading:
+                self.conflicts.add(id_of(reading))
+
+    def begin_anew(self, outbox: Path) -> None:
+        """Note that another file lies there from now on."""
+        self._read_through.pop(outbox, None)
+
+
+def id_of(reading: Reading) -> str:
+    """Return a reading's identity as text."""
+    return reading_id(reading.node, reading.epoch, reading.seq)
+
+
+def held(outbox: Path) -> Held:
+    """Return what an outbox holds now."""
+    connection = sqlite3.connect(f"{outbox.as_uri()}?mode=ro", uri=True, timeout=30)
+    try:
+        readings = {id_of(decode(payload)) for (payload,) in connection.execute("SELECT payload FROM readings")}
+        (losses,) = connection.execute("SELECT count(*) FROM losses").fetchone()
+    finally:
+        connection.close()
+    return Held(readings, losses)
