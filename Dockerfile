@@ -56,7 +56,10 @@ COPY --from=wheels /wheels /wheels
 RUN python -m pip --python /opt/venv/bin/python install --no-deps --no-index /wheels/mqtt_sensor_bridge-*.whl
 
 FROM base AS bridge
-RUN install -d -o sensors -g sensors -m 0750 /broker /secrets
+# The volumes of compose.yaml take owner and mode from these folders.
+RUN install -d -o sensors -g sensors -m 0750 /accounts/bridge /accounts/kitchen /accounts/garage \
+    && install -d -o sensors -g sensors -m 0755 /broker \
+    && install -d /mosquitto/data
 COPY --from=bridge-packages /opt/venv /opt/venv
 COPY deploy/docker/healthy deploy/docker/set-up /usr/local/bin/
 COPY examples/receiver.py /opt/examples/
