@@ -1,7 +1,7 @@
 """A store that was put back from a backup: what lies in archives that it does not know is not archived again."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -42,13 +42,17 @@ class Life:
 
 
 @pytest.fixture(params=["standard", "excel-fr"])
-def life(tmp_path: Path, bridge_settings: Callable[..., BridgeSettings], request: pytest.FixtureRequest) -> Life:
+def life(
+    tmp_path: Path, bridge_settings: Callable[..., BridgeSettings], request: pytest.FixtureRequest
+) -> Iterator[Life]:
     """A store with empty folders."""
     settings = bridge_settings(
         ARCHIVE_DIRECTORY=tmp_path / "archives", BACKUP_DIRECTORY=tmp_path / "backup", ARCHIVE_CSV=request.param
     )
     settings.backup_directory.mkdir()
-    return Life(tmp_path, settings)
+    life = Life(tmp_path, settings)
+    yield life
+    life.store.close()
 
 
 @pytest.mark.parametrize("where", ["archives", "backup"])
