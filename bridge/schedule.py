@@ -75,6 +75,7 @@ def run_schedule(settings: BridgeSettings, store: Store, stop: threading.Event) 
             continue
         task.last_ms = _last_run(store, task.name)  # another bridge over the same store may have run it
         if task.due_ms() <= now_ms():
+            _report(store, name, "running", trouble, tasks)
             trouble = _run(store, task)
             report_at = 0.0
     rollups.join()

@@ -19,6 +19,8 @@ from mqtt_client.reading import UNITS, format_time, from_ms
 
 SILENT_AFTER_S = 20.0
 """A job that has not reported for this long does not run."""
+SILENT_WHILE_RUNNING_S = 1800.0
+"""A job that has said that it is at a long piece of work (a large archive) may say nothing for this long."""
 LATE_INTERVALS = 3.0
 LATE_AT_LEAST_S = 30.0
 COUNTERS = ("sent_again_unknown", "server_duplicates", "dead_letters_discarded")
@@ -100,6 +102,12 @@ def read_status(settings: BridgeSettings, store: Store) -> Status:
     )
 
 
+def is_silent(job: JobState, now: int) -> bool:
+    """Tell whether a job has not been heard of for so long that it does not run."""
+    allowed_s = SILENT_WHILE_RUNNING_S if job.word == "running" else SILENT_AFTER_S
+    return now - job.at_ms > allowed_s * 1000
+
+
 def format_values(values: dict[str, float]) -> str:
     """Return values with their units, such as ``temperature 21.4 °C, humidity 48.2 %RH``."""
     return ", ".join(f"{name} {value:g} {UNITS.get(name, '')}".rstrip() for name, value in values.items())
@@ -166,9 +174,8 @@ def _problems_of_jobs(settings: BridgeSettings, jobs: dict[str, JobState], now: 
         if not running:
             found.append(f"{job} is not running: start `mqtt-bridge run`")
         for one in running:
-            age_s = _age_s(one.at_ms, now) or 0.0
-            if age_s > SILENT_AFTER_S:
-                age = format_age(age_s)
+            if is_silent(one, now):
+                age = format_age(_age_s(one.at_ms, now))
                 found.append(f"{one.name} has not been heard of for {age}: look at its log, or start it again")
             elif one.word not in ("ok", "idle", "running") and one.state.get("reason"):
                 found.append(f"{one.name} {one.word}: {one.state['reason']}")
