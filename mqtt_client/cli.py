@@ -142,3 +142,55 @@ def import_(file: Path, env_file: Path | None) -> None:
         if outcome.malformed:
             click.echo(f"{len(outcome.malformed)} malformed entries were not imported", err=True)
             sys.exit(1)
+
+
+@main.command()
+@click.argument("node")
+@click.argument("name", type=click.Choice(["read", "identify", "set-interval"]))
+@click.argument("value", required=False)
+@click.option("--timeout", default=15.0, type=click.FloatRange(0.1, 3600), help="Seconds to wait for the result; 15.")
+@env_file
+def command(node: str, name: str, value: str | None, timeout: float, env_file: Path | None) -> None:
+    """Send a command to NODE and wait for its result.
+
+    read: take a reading of each sensor now. identify: blink the LED. set-interval VALUE: seconds between two
+    readings, kept until it is set to null (or to nothing), which means the node's own SAMPLE_INTERVAL.
+    """
+    from mqtt_client.dispatch import new_command_id, send_command
+    from mqtt_client.messages import Command
+    from mqtt_client.topics import is_node_name
+
+    if not is_node_name(node):
+        raise click.BadParameter("allowed are 1 to 64 of letters, digits, - and _, not 'bridge'", param_hint="NODE")
+    try:
+        number = None if value in (None, "null") else float(value)
+    except ValueError as exc:
+        raise click.BadParameter(f"{value!r} was given; allowed is a number or null", param_hint="VALUE") from exc
+    with told():
+        order = Command(new_command_id(), name, number)  # type: ignore[arg-type]  # click has checked the name
+        result = send_command(settings_from(env_file), node, order, timeout)
+        if result.status != "ok":
+            click.echo(f"{node}: {logs.escape(result.error or 'failed')}", err=True)
+            sys.exit(1)
+        click.echo(f"{node}: ok")
+
+
+@main.command()
+@click.option("--remove", is_flag=True, help="Take this node off Home Assistant.")
+@env_file
+def discovery(remove: bool, env_file: Path | None) -> None:
+    """Print what this node announces to Home Assistant, or take it back."""
+    with told():
+        settings = settings_from(env_file)
+        if not remove:
+            from mqtt_client.discovery import preview
+
+            click.echo(preview(settings))
+            return
+        from mqtt_client.dispatch import remove_announcement
+        from mqtt_client.home_assistant import topic_of
+
+        remove_announcement(settings, settings.node_id)
+        click.echo(f"{topic_of(settings.node_id)} is cleared")
+        if settings.node_discovery:
+            click.echo("a running node announces itself again when it connects, unless NODE_DISCOVERY=off", err=True)

@@ -54,11 +54,10 @@ class Commands:
                 log.warning("a retained command is stale and not executed; commands are published without retain")
             return None
         try:
-            command = decode(Command, payload)
-            _check(command)
+            command = _good(payload)
         except InvalidReading as exc:
             log.warning("a command is refused: %s", exc)
-            self._results.append(CommandResult(_id_of(payload), "error", f"{exc}; allowed is {ALLOWED}"))
+            self._results.append(CommandResult(_id_of(payload), "error", str(exc)))
             return None
         if command.id in self._known:
             result = self._known[command.id]
@@ -129,21 +128,27 @@ class Commands:
                 self.finish(pending.id, "; ".join(pending.faults) or None)
 
 
-def _check(command: Command) -> None:
-    """Check what the types of a command do not say.
+def _good(payload: bytes) -> Command:
+    """Decode and check a command.
 
     Raises:
-        InvalidReading: its value is out of bounds, or there should be none.
+        InvalidReading: it is none, or its value is out of bounds; the message says what is allowed.
     """
+    try:
+        command = decode(Command, payload)
+    except InvalidReading as exc:
+        raise InvalidReading(f"{exc}; allowed is {ALLOWED}") from exc
     if command.value is None:
-        return
+        return command
+    given = f"{command.name} {command.value:g} was given"
     if command.name != "set-interval":
-        raise InvalidReading(f"{command.name} takes no value; {command.value:g} was given")
+        raise InvalidReading(f"{given}; allowed is no value")
     setting = described(NodeSettings)["SAMPLE_INTERVAL"]
     try:
         setting.parse(repr(command.value))
     except ValueError as exc:
-        raise InvalidReading(f"set-interval {command.value:g} is {exc}: {setting.allowed}") from exc
+        raise InvalidReading(f"{given} ({exc}); allowed is {setting.allowed}, or null") from exc
+    return command
 
 
 def _id_of(payload: bytes) -> str:

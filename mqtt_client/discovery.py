@@ -9,8 +9,12 @@ NODE_DISCOVERY=off a node that announced itself before takes that back, once.
 import random
 from collections.abc import Iterable, Mapping
 
+import msgspec
+
+from mqtt_client.health import decode_state
 from mqtt_client.home_assistant import announcement, diagnostics, named, removed, sensors, topic_of
 from mqtt_client.messages import encode
+from mqtt_client.outbox.peek import read_state
 from mqtt_client.setting_values import SensorSpec
 from mqtt_client.settings import NodeSettings
 
@@ -86,3 +90,13 @@ class Discovery:
         gone = self.announced.difference(named(components))
         self.announced.update(named(components))
         return encode(announcement(settings, removed(gone) | components))
+
+
+def preview(settings: NodeSettings) -> str:
+    """Return the announcement as JSON for people, with the quantities that the outbox remembers."""
+    path = settings.outbox_path
+    state = decode_state(read_state(path) if path.exists() else None)
+    found = Discovery(settings, state.quantities, ())
+    effective = settings.every(state.interval or settings.sample_interval)
+    components = sensors(effective, found.quantities) | diagnostics(effective)
+    return msgspec.json.format(encode(announcement(effective, components)), indent=2).decode()

@@ -41,6 +41,8 @@ class Status(TypedDict):
     bridge_online: bool
     confirmed_by: str
     receipt: ReceiptStatus | None
+    sample_interval: float
+    commanded_interval: float | None
     clock: str
     sensor_faults: dict[str, str]
     troubles: list[str]
@@ -82,6 +84,8 @@ def read_status(settings: NodeSettings) -> Status:
             through=state.receipt.through,
             age_s=_age_s(now_ms, state.receipt_ms),
         ),
+        sample_interval=state.interval or settings.sample_interval,
+        commanded_interval=state.interval,
         clock=state.clock,
         sensor_faults=state.sensor_faults,
         troubles=troubles,
@@ -107,6 +111,8 @@ def lines(status: Status) -> list[str]:
     if receipt is not None:
         ago = "" if receipt["age_s"] is None else f", {receipt['age_s']:.0f} s ago"
         found.append(f"last receipt: store {receipt['store']}, {receipt['epoch']} through {receipt['through']}{ago}")
+    if status["commanded_interval"] is not None:
+        found.append(f"interval {status['sample_interval']:g} s, set by a command; null gives SAMPLE_INTERVAL back")
     found += [f"sensor {sensor}: {fault}" for sensor, fault in status["sensor_faults"].items()]
     return found + status["troubles"]
 

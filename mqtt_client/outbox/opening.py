@@ -71,6 +71,7 @@ def _open(path: Path, node: str, boot: str, max_readings: int, lock: FileLock) -
             if meta.get("node") != node:
                 with transaction(connection):
                     connection.execute("DELETE FROM epochs")
+                    connection.execute("DELETE FROM meta WHERE key = 'state'")
                     connection.execute("INSERT OR REPLACE INTO meta VALUES ('node', ?)", (node,))
                     connection.execute("INSERT OR REPLACE INTO meta VALUES ('version', ?)", (VERSION,))
         return Outbox(connection, path, node, boot, max_readings, lock.release)
