@@ -29,7 +29,7 @@ from mqtt_client.setting_values import Secret
 from mqtt_client.topics import RESERVED_NODE
 
 READ_WITHIN_S = 10.0
-AGAIN_S = 0.3
+AGAIN_S = 0.1
 ANSWER_S = 5.0
 
 

@@ -64,9 +64,9 @@ connection_messages true
 """
 
 _NODES = """\
-# A node's account may hold any client id but its own name otherwise, and with it another's session.
+# The client id is the account's name, whatever a node sends, so that none takes over another's session.
 use_username_as_clientid true
-# A fleet of hundreds fits; a stranger who only opens connections does not fill the broker.
+# Room for a large fleet; a stranger who opens connections takes no more than these, and none of the services'.
 max_connections 2000
 """
 
