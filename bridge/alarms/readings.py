@@ -74,7 +74,7 @@ class QuantityRules:
             if quantity not in self._by_quantity:
                 continue
             line = self._line(arrival.node, arrival.sensor, quantity)
-            if at_ms <= line.last_ms:
+            if at_ms < line.last_ms:
                 continue
             line.last_ms = at_ms
             for rule, case in line.cases:
@@ -94,6 +94,6 @@ class QuantityRules:
                 if node in (rule.nodes or (node,)) and sensor in (rule.sensors or (sensor,))
             ]
             place = node if sensor == "main" else f"{node}/{sensor}"
-            line = _Line(cases, place, self._told_ms.get((node, what), -1 << 62))
+            line = _Line(cases, place, self._told_ms.get((node, what), -1 << 62) + 1)
             self._lines[node, sensor, quantity] = line
         return line
