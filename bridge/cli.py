@@ -33,13 +33,13 @@ def main() -> None:
 @with_settings
 def run(settings: BridgeSettings, only: str | None, lifeline: bool) -> None:
     """Run the bridge until it is told to stop (SIGTERM or Ctrl-C)."""
-    from bridge.service import hold_lifeline, run_service, stop_at_signals
+    from bridge.service import run_service, stop_at_signals
 
     stop = stop_at_signals()
     if only is None:
         sys.exit(run_service(settings, _wanted_jobs(settings), _arguments(), stop))
     if lifeline:
-        hold_lifeline(stop)
+        stop.hold_line()
     _run_job(settings, only, stop)
 
 

@@ -1,22 +1,26 @@
 """The service: each job in a process of its own, started, watched, and ended together.
 
 A job that dies is started again with a growing delay; one that says that a
-person is needed ends them all. Jobs hold the read end of a pipe: when the
-service itself is killed they read its end, and stop in order.
+person is needed ends them all. Each holds a line to the service (pulse.py):
+when the service itself is killed they read its end, and stop in order. The
+service manager's watchdog is fed only while the jobs' pulses are felt.
 """
 
 import logging
-import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
+from bridge.pulse import Stop
 from bridge.settings import BridgeSettings
 from bridge.store import locks
 from bridge.store.database import sqlite_path
+from mqtt_client.notify import Notifier
 
 log = logging.getLogger("service")
 
@@ -28,15 +32,18 @@ LEASES_LIVE_ON_S = 12.0
 STEADY_S = 60.0
 DELAY_MAX_S = 30.0
 USAGE_OR_SETTINGS = 2
+SILENT_S = {"ingest": 120.0, "forward": 120.0, "archive": 900.0}
+"""A job that has not asked for so long whether to stop hangs: plots and large files take minutes, no commit does."""
 
 
 class Job:
     """One job's process."""
 
-    def __init__(self, name: str, command: Sequence[str], lifeline: int) -> None:
+    def __init__(self, name: str, command: Sequence[str]) -> None:
         self.name = name
         self._command = list(command)
-        self._lifeline = lifeline
+        self._line: socket.socket | None = None
+        self._felt_at = 0.0
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = 0.0
         self._delay_s = 0.5
@@ -46,9 +53,9 @@ class Job:
         """Start the process where it is due; return its exit status in the turn in which it has ended."""
         if self._process is None:
             if now >= self._start_at:
-                self._process = subprocess.Popen(self._command, stdin=self._lifeline)  # noqa: S603  # our own command
-                self._started_at = now
+                self._start(now)
             return None
+        self._feel(now)
         status = self._process.poll()
         if status is None:
             return None
@@ -56,6 +63,25 @@ class Job:
         self._delay_s = 0.5 if now - self._started_at > STEADY_S else min(DELAY_MAX_S, self._delay_s * 2)
         self._start_at = now + self._delay_s
         return status
+
+    def _start(self, now: float) -> None:
+        if self._line is not None:
+            self._line.close()
+        self._line, theirs = socket.socketpair()
+        self._line.setblocking(False)
+        with theirs:
+            self._process = subprocess.Popen(self._command, stdin=theirs.fileno())  # noqa: S603  # our own command
+        self._started_at = self._felt_at = now
+
+    def _feel(self, now: float) -> None:
+        assert self._line is not None
+        with suppress(BlockingIOError, ConnectionError):
+            if self._line.recv(4096):
+                self._felt_at = now
+
+    def is_silent(self, now: float) -> bool:
+        """Tell whether its process has not moved on for longer than its work can take."""
+        return self._process is not None and now - self._felt_at > SILENT_S.get(self.name, float("inf"))
 
     def end(self) -> None:
         """Ask the process to end."""
@@ -72,6 +98,11 @@ class Job:
             log.warning("%s did not end in time and is killed; nothing is lost by it", self.name)
             self._process.kill()
             self._process.wait()
+
+    def close(self) -> None:
+        """Let go of its line."""
+        if self._line is not None:
+            self._line.close()
 
 
 LOCKS = {"archive": "schedule", "alarms": "alarm-job"}
@@ -98,11 +129,11 @@ def run_service(
         LockHeld: another service does one of these jobs already.
     """
     _wait_for_locks(settings, jobs)
-    read_end, write_end = os.pipe()
     children = [
-        Job(name, [sys.executable, "-m", "bridge", "run", "--only", name, "--lifeline", *arguments], read_end)
-        for name in jobs
+        Job(name, [sys.executable, "-m", "bridge", "run", "--only", name, "--lifeline", *arguments]) for name in jobs
     ]
+    notifier = Notifier()
+    notifier.ready(time.monotonic())
     log.info("running %s", ", ".join(jobs))
     status = 0
     try:
@@ -114,35 +145,38 @@ def run_service(
                     status = ended
                 elif ended is not None:
                     log.error("%s ended with %s; starting it again", job.name, _status_text(ended))
+            if notifier.is_due(now):
+                _tell(notifier, children, now)
             stop.wait(0.1)
     finally:
+        notifier.stopping()
         deadline = time.monotonic() + END_WITHIN_S
         for job in children:
             job.end()
         for job in children:
             job.wait(deadline)
-        os.close(write_end)
-        os.close(read_end)
+            job.close()
     return status
 
 
-def stop_at_signals() -> threading.Event:
+def _tell(notifier: Notifier, jobs: Sequence[Job], now: float) -> None:
+    """Tell the service manager which jobs run, and feed its watchdog unless one of them hangs."""
+    silent = [job.name for job in jobs if job.is_silent(now)]
+    if silent:
+        log.error("%s has not moved on for too long; the watchdog is not fed any more", ", ".join(silent))
+    running = f"running {', '.join(job.name for job in jobs)}"
+    notifier.tell(f"{', '.join(silent)} hangs" if silent else running, now, is_moving=not silent)
+
+
+def stop_at_signals() -> Stop:
     """Return an event that SIGTERM and SIGINT set."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = Stop()
+    for number in (
+        signal.SIGTERM,
+        signal.SIGINT,
+    ):  # in a thread, since the main one may hold the event's lock just now
+        signal.signal(number, lambda *_: threading.Thread(target=stop.set).start())
     return stop
-
-
-def hold_lifeline(stop: threading.Event) -> None:
-    """Set stop when the service that started this process is gone (standard input is the pipe it holds)."""
-
-    def watch() -> None:
-        while os.read(0, 1):
-            pass
-        stop.set()
-
-    threading.Thread(target=watch, name="lifeline", daemon=True).start()
 
 
 def _wait_for_locks(settings: BridgeSettings, jobs: Sequence[str]) -> None:

@@ -28,6 +28,7 @@ CONTRACT = {
     "lock",
     "logs",
     "version",
+    "notify",
 }
 """The node's modules that the bridge may import: what the two promise each other."""
 
