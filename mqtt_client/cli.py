@@ -62,17 +62,28 @@ def run(env_file: Path | None) -> None:
 
 
 @main.command()
+@click.option("--connect", is_flag=True, help="Connect to the broker too: name, TLS, account, rights, bridge.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 @env_file
-def check(env_file: Path | None) -> None:
+def check(env_file: Path | None, connect: bool, as_json: bool) -> None:
     """Tell what is right or wrong with settings, sensors, outbox and clock."""
     from mqtt_client.check import find, strangers
 
     with told():
         settings = settings_from(env_file)
-        faults = 0
-        for finding in (*strangers(env_file_variables(env_file)), *find(settings)):
-            faults += finding.verdict == "FAULT"
-            click.echo(f"{finding.verdict:5} {finding.text}")
+        findings = [*strangers(env_file_variables(env_file)), *find(settings)]
+        if connect:
+            from mqtt_client.connect_check import as_verdict
+            from mqtt_client.connect_check import find as find_at_broker
+
+            findings += map(as_verdict, find_at_broker(settings))
+        if as_json:
+            import json
+
+            click.echo(json.dumps([finding._asdict() for finding in findings], ensure_ascii=False, indent=2))
+        else:
+            click.echo("\n".join(f"{finding.verdict:5} {finding.text}" for finding in findings))
+        faults = sum(finding.verdict == "FAULT" for finding in findings)
         if faults:
             click.echo(f"{faults} fault{'s' if faults > 1 else ''} found", err=True)
             sys.exit(1)
