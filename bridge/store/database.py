@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 
@@ -36,6 +37,7 @@ class Store:
         self.engine = engine
         self.id = store_id
         self._writing = engine.execution_options(writes=True)
+        self._reading = engine if self.is_sqlite else engine.execution_options(isolation_level="REPEATABLE READ")
         self._fence = fence
 
     def fenced(self, fence: Fence) -> "Store":
@@ -52,13 +54,13 @@ class Store:
         """
         with translated(), self._writing.begin() as connection:
             yield connection
-            if self._fence is not None:
+            if self._fence is not None and connection.in_transaction():
                 self._fence(connection)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Run one read transaction: all its queries see the same moment."""
-        with translated(), self.engine.begin() as connection:
+        with translated(), self._reading.begin() as connection:
             yield connection
 
     @property
@@ -77,7 +79,9 @@ def translated() -> Iterator[None]:
     try:
         yield
     except DBAPIError as exc:
-        text = str(exc.orig)
+        text = str(exc.orig).strip()
+        if not isinstance(exc.orig, sqlite3.Error):
+            _raise_postgres(text, getattr(exc.orig, "sqlstate", None), exc)
         if "disk is full" in text or "disk I/O error" in text or "No space left" in text:
             raise StorageFull(f"the store's disk is full or failing: {text}") from exc
         if "locked" in text or "busy" in text:
@@ -85,6 +89,14 @@ def translated() -> Iterator[None]:
         if isinstance(exc.orig, sqlite3.DatabaseError) and ("malformed" in text or "not a database" in text):
             raise StoreUnusable(f"the store is damaged: {text}") from exc
         raise
+
+
+def _raise_postgres(text: str, code: str | None, exc: DBAPIError) -> None:
+    """Translate by SQLSTATE (PostgreSQL documentation, appendix A); return where it is a fault of ours."""
+    if code == "53100":
+        raise StorageFull(f"the store's disk is full: {text}") from exc
+    if code is None or code[:2] in ("08", "40", "53", "55", "57"):  # connection, rollback, resources, locks, operator
+        raise StoreBusy(f"the store cannot be used now: {text}") from exc
 
 
 def sqlite_path(url: str) -> Path | None:
@@ -157,9 +169,9 @@ def _store_id(engine: Engine) -> str:
     with engine.begin() as connection:
         known = connection.scalar(query)
     if known is None:
+        dialect_insert = sqlite.insert if engine.dialect.name == "sqlite" else postgresql.insert
         with engine.execution_options(writes=True).begin() as connection:
-            known = connection.scalar(query)  # another process may have been faster
-            if known is None:
-                known = secrets.token_hex(8)
-                connection.execute(schema.meta.insert().values(key="store_id", value=known))
+            made = dialect_insert(schema.meta).values(key="store_id", value=secrets.token_hex(8))
+            connection.execute(made.on_conflict_do_nothing())  # another process may have been faster
+            known = connection.execute(query).scalar_one()
     return known

@@ -51,10 +51,10 @@ class Lease:
         with translated(), self._engine.connect() as connection:
             values = {"name": name, "holder": holder, "lease_ms": int(LEASE_S * 1000)}
             token = connection.scalar(_TAKE, values)
-            if token is None:
-                other = connection.scalar(_HOLDER, {"name": name})
-                self._engine.dispose()
-                raise LockHeld(f"{job}: process {other} does this already (lease {name!r})")
+            other = connection.scalar(_HOLDER, {"name": name})
+        if token is None:
+            self._engine.dispose()
+            raise LockHeld(f"{job}: process {other} does this already (lease {name!r})")
         self._token = int(token)
         self._released = threading.Event()
         self._thread = threading.Thread(target=self._keep, name=f"lease-{name}", daemon=True)

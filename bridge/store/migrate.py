@@ -11,6 +11,8 @@ from sqlalchemy import Engine
 from bridge.errors import StoreUnusable
 from bridge.store import schema
 
+ADVISORY_LOCK = 6_720_114
+"""Any number that nobody else takes in this database."""
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 
@@ -41,6 +43,8 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
                 )
             return directory._upgrade_revs(revision, current)
 
+        if engine.dialect.name == "postgresql":  # SQLite's transaction has the write lock already
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})")
         with EnvironmentContext(config, directory, fn=steps) as environment:
             environment.configure(connection=connection, target_metadata=schema.metadata)
             environment.run_migrations()
