@@ -131,6 +131,16 @@ def _check_folder(variable: str, folder: Path) -> None:
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 @with_settings
+def doctor(settings: BridgeSettings, as_json: bool) -> None:
+    """Find what is wrong with disk, store, broker, nodes and server, and tell what to do about it."""
+    from bridge.doctor.doctor import report
+
+    sys.exit(FAILED if report(settings, click.get_current_context().obj, click.echo, as_json=as_json) else 0)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@with_settings
 def status(settings: BridgeSettings, as_json: bool) -> None:
     """Tell how much waits where, what was lost, how each node is, and why nothing arrives."""
     from bridge.status import read_status
