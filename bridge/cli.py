@@ -18,7 +18,7 @@ from mqtt_client import logs
 from mqtt_client.errors import SettingsError
 from mqtt_client.version import own_version
 
-JOBS = ("ingest", "forward", "archive", "alarms")
+JOBS = ("ingest", "forward", "archive", "alarms", "web")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -33,14 +33,21 @@ def main() -> None:
 @with_settings
 def run(settings: BridgeSettings, only: str | None, lifeline: bool) -> None:
     """Run the bridge until it is told to stop (SIGTERM or Ctrl-C)."""
-    from bridge.service import run_service, stop_at_signals
+    from bridge.service import make_store_whole, run_service, stop_at_signals
 
     stop = stop_at_signals()
     if only is None:
+        make_store_whole(settings, JOBS)
         sys.exit(run_service(settings, _wanted_jobs(settings), _arguments(), stop))
     if lifeline:
         stop.hold_line()
-    _run_job(settings, only, stop)
+    try:
+        _run_job(settings, only, stop)
+    except StoreDamaged as exc:
+        if not lifeline:
+            raise
+        click.echo(f"mqtt-bridge: {logs.escape(str(exc))}", err=True)
+        sys.exit(STORE_DAMAGED)
 
 
 def _wanted_jobs(settings: BridgeSettings) -> list[str]:
@@ -88,6 +95,10 @@ def _job(name: str) -> Callable[[BridgeSettings, Store, threading.Event], None]:
         from bridge.alarms.alarms import run_alarms
 
         return run_alarms
+    if name == "web":
+        from bridge.web.serve import run_web
+
+        return run_web
     from bridge.schedule import run_schedule
 
     return run_schedule

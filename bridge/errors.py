@@ -9,7 +9,9 @@ SensorBridgeError
       +-- SettingsError    exit status 2
       +-- LockHeld         exit status 1
       +-- ForeignBridge    another store's bridge serves these nodes; exit status 2
-      +-- StoreUnusable    the store cannot be opened or is damaged
+      +-- StoreUnusable    the store cannot be opened
+      |    +-- StoreDamaged the service sets it aside and begins a new one
+      +-- AddressTaken      the page cannot listen where it is to; exit status 1
       +-- NotFound (LookupError)  no such reading, dead letter or file; exit status 1
 """
 
@@ -30,6 +32,14 @@ class ForeignBridge(PersonNeeded):
 
 class StoreUnusable(PersonNeeded):
     """The store cannot be opened, or is damaged, or belongs to a newer release."""
+
+
+class StoreDamaged(StoreUnusable):
+    """The store's file is corrupt."""
+
+
+class AddressTaken(PersonNeeded):
+    """Another program listens at this address, or it is not this machine's."""
 
 
 class NotFound(PersonNeeded, LookupError):

@@ -22,6 +22,8 @@ SENT_AGAIN_UNKNOWN = "sent_again_unknown"
 """Counter: readings sent again after a try of unknown outcome."""
 SERVER_DUPLICATES = "server_duplicates"
 """Counter: readings of which the server said, after such a try, that it had them."""
+ANSWERED = "answered_"
+"""Counters: readings sent, by the answer's status behind it; ``none``: no answer."""
 
 
 _RECOVER_AT_ONCE = 1000
@@ -229,6 +231,8 @@ def settle(connection: Connection, owner: str, outcomes: Sequence[Outcome]) -> N
 def _counted(outcomes: Iterable[Outcome]) -> Counter[str]:
     counted: Counter[str] = Counter()
     for outcome in outcomes:
+        if outcome.tried:
+            counted[f"{ANSWERED}{outcome.status or 'none'}"] += len(outcome.readings)
         if outcome.becomes is Forward.DUPLICATE:
             counted[SERVER_DUPLICATES] += len(outcome.readings)
         elif outcome.becomes is Forward.PENDING and outcome.unknown:
@@ -284,4 +288,4 @@ def _run(connection: Connection, name: str, owner: str, ids: list[int], **parame
 
 def _count(connection: Connection, counted: dict[str, int]) -> None:
     if counted:
-        connection.execute(_COUNT, [{"name": name, "value": value} for name, value in counted.items()])
+        connection.execute(_COUNT, [{"name": name, "value": value} for name, value in sorted(counted.items())])

@@ -1,0 +1,193 @@
+"""What the page asks for while it is open: the state at each tick, the charts, and decisions."""
+
+from collections.abc import Callable
+from typing import Any
+
+from dash import ALL, Dash, Input, Output, State, ctx, no_update
+from dash.exceptions import PreventUpdate
+
+from bridge.local_times import parse_rfc3339
+from bridge.quantity_names import quantity_name
+from bridge.settings import BridgeSettings
+from bridge.store.database import Store
+from bridge.web import charts, page, views
+from bridge.web.facts import Facts, Line, Watch
+from bridge.web.letters import decide, letters
+from bridge.web.lines import Chart, read_chart
+from bridge.web.selection import Selection, select, zoom_of
+from bridge.web.texts import Texts
+from mqtt_client.reading import UNITS
+
+TextOfRequest = Callable[[], Texts]
+
+
+def register(app: Dash, settings: BridgeSettings, store: Store, watch: Watch, text_of_request: TextOfRequest) -> None:
+    """Give the page its life; decisions exist only where a password protects them."""
+    _refresh(app, settings, watch, text_of_request)
+    _choose(app)
+    _draw(app, store, watch, text_of_request)
+    if settings.web_password is not None:
+        _decide(app, settings, store, watch, text_of_request)
+
+
+def _refresh(app: Dash, settings: BridgeSettings, watch: Watch, text_of_request: TextOfRequest) -> None:
+    may_decide, has_rules = settings.web_password is not None, settings.alarm_rules is not None
+
+    @app.callback(
+        Output("headline", "children"),
+        Output("notices", "children"),
+        Output("stale", "className"),
+        Output("way-strip", "children"),
+        Output("nodes-table", "children"),
+        Output("alarms-list", "children"),
+        Output("letters-list", "children"),
+        Output("archives-list", "children"),
+        Output("chart-boxes", "children"),
+        Output("node-choice", "options"),
+        Output("shown", "data"),
+        Input("tick", "n_intervals"),
+        State("shown", "data"),
+        prevent_initial_call=True,
+    )
+    def refresh(tick: int, shown: dict[str, str]) -> tuple[Any, ...]:
+        facts, text = watch.look(), text_of_request()
+        now_shown = _signatures(facts, text)
+
+        def changed(name: str, make: Callable[[], object]) -> object:
+            return no_update if shown.get(name) == now_shown[name] else make()
+
+        return (
+            changed("headline", lambda: views.headline(facts, text)),
+            changed("notices", lambda: views.notices(facts, text)),
+            f"notice still stale {'odd' if tick % 2 else 'even'}",
+            views.way(facts, text),
+            views.nodes(facts, text),
+            views.alarms(facts, text, has_rules=has_rules),
+            changed("letters", lambda: letters(facts, text, may_decide=may_decide)),
+            changed("archives", lambda: views.archives(facts, text)),
+            changed("lines", lambda: page.boxes(facts, text)),
+            changed("nodes", lambda: page.node_options(facts)),
+            now_shown,
+        )
+
+
+def _signatures(facts: Facts, text: Texts) -> dict[str, str]:
+    """Return what tells whether a part has changed: parts that did not are left alone, with what has the focus."""
+    headline = views.headline(facts, text)
+    return {
+        "headline": str(headline),
+        "notices": f"{facts.fault}{facts.status.waiting.lost}",
+        "letters": str([letter.id for letter in facts.letters]) + str(facts.status.waiting.dead_letters),
+        "archives": str(facts.archives),
+        "lines": str(page.quantities(facts)),
+        "nodes": str(page.node_options(facts)),
+    }
+
+
+def _choose(app: Dash) -> None:
+    @app.callback(Output("own-dates", "hidden"), Input("range", "value"))
+    def show_dates(range_name: str) -> bool:
+        return range_name != page.OWN_RANGE
+
+    @app.callback(
+        Output("zoom", "data"),
+        Output("unzoom", "hidden"),
+        Input({"type": "chart", "quantity": ALL}, "relayoutData"),
+        Input("unzoom", "n_clicks"),
+        Input("range", "value"),
+        Input("from", "value"),
+        Input("to", "value"),
+        prevent_initial_call=True,
+    )
+    def zoom(*_: object) -> tuple[list[str] | None, bool]:
+        if not isinstance(ctx.triggered_id, dict):
+            return None, True
+        found = zoom_of(ctx.triggered[0]["value"])
+        if isinstance(found, bool):
+            raise PreventUpdate
+        return found, found is None
+
+
+def _draw(app: Dash, store: Store, watch: Watch, text_of_request: TextOfRequest) -> None:
+    @app.callback(
+        Output({"type": "chart", "quantity": ALL}, "figure"),
+        Output({"type": "figures", "quantity": ALL}, "children"),
+        Output({"type": "step", "quantity": ALL}, "children"),
+        Input("tick", "n_intervals"),
+        Input("range", "value"),
+        Input("from", "value"),
+        Input("to", "value"),
+        Input("node-choice", "value"),
+        Input("zoom", "data"),
+    )
+    def draw(
+        tick: int | None,
+        range_name: str,
+        first: str | None,
+        last: str | None,
+        chosen: list[str] | None,
+        zoomed: list[str] | None,
+    ) -> tuple[list[Any], list[Any], list[Any]]:
+        facts, text = watch.look(), text_of_request()
+        selection = select(range_name, first, last, zoomed, facts.at_ms, text.zone)
+        if ctx.triggered_id == "tick" and not selection.is_due(tick or 0):
+            raise PreventUpdate
+        wanted = [output["id"]["quantity"] for output in ctx.outputs_list[0]]
+        drawn = [_chart(store, facts, text, quantity, chosen, selection) for quantity in wanted]
+        return [one[0] for one in drawn], [one[1] for one in drawn], [one[2] for one in drawn]
+
+
+def _chart(
+    store: Store, facts: Facts, text: Texts, quantity: str, chosen: list[str] | None, selection: Selection
+) -> tuple[Any, Any, str]:
+    lines = [line for line in facts.lines if line.quantity == quantity and (not chosen or line.node in chosen)]
+    last = _last_readings(facts, lines) if selection.is_live else {}
+    chart = read_chart(store, lines, selection.from_ms, selection.to_ms, facts.at_ms, last)
+    order = {node.node: place for place, node in enumerate(facts.status.nodes)}
+    figure = charts.figure(chart, quantity, order, (selection.from_ms, selection.to_ms), text, selection.key)
+    if not chart.drawn:
+        return figure, text("chart_empty"), text("chart_empty")
+    return figure, _figures(chart, quantity, text), text("by_minute" if chart.step_ms == 60_000 else "by_hour")
+
+
+def _last_readings(facts: Facts, lines: list[Line]) -> dict[int, tuple[int, float]]:
+    found = {}
+    nodes = {node.node: node for node in facts.status.nodes}
+    for line in lines:
+        node = nodes.get(line.node)
+        if node is None or node.last_time is None or node.last_sensor != line.sensor:
+            continue
+        value = node.last_values.get(line.quantity)
+        if value is not None:
+            found[line.id] = (parse_rfc3339(node.last_time), value)
+    return found
+
+
+def _figures(chart: Chart, quantity: str, text: Texts) -> object:
+    unit = UNITS.get(quantity) or ""
+    rows = [
+        (
+            name,
+            *(text.measured(round(value, 2), unit) for value in (one.low, one.mean, one.high)),
+            text.count(one.count),
+        )
+        for name, one in zip(charts.line_names(chart.drawn), chart.drawn, strict=True)
+    ]
+    return page.figures_table(quantity_name(quantity, text.language), rows, text)
+
+
+def _decide(app: Dash, settings: BridgeSettings, store: Store, watch: Watch, text_of_request: TextOfRequest) -> None:
+    @app.callback(
+        Output("decision", "children"),
+        Output("letters-list", "children", allow_duplicate=True),
+        Input({"type": "retry", "letter": ALL}, "n_clicks"),
+        Input({"type": "drop", "letter": ALL}, "submit_n_clicks"),
+        prevent_initial_call=True,
+    )
+    def decided(*_: object) -> tuple[str, Any]:
+        chosen = ctx.triggered_id
+        if not isinstance(chosen, dict) or not ctx.triggered[0]["value"]:
+            raise PreventUpdate  # buttons that have only appeared
+        text = text_of_request()
+        told = decide(settings, store, str(chosen["type"]), int(chosen["letter"]), text)
+        return told, letters(watch.look(anew=True), text, may_decide=True)

@@ -1,0 +1,216 @@
+"""The page's frame: landmarks, headings and controls; views.py fills them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dash import dcc, html
+from dash.development.base_component import Component
+
+from bridge.quantity_names import QUANTITY_NAMES, quantity_name
+from bridge.web import charts
+from bridge.web.facts import Facts
+from bridge.web.letters import letters
+from bridge.web.texts import LANGUAGES, Texts
+from bridge.web.views import Attributes, Children, alarms, archives, headline, labelled, nodes, notices, way
+from mqtt_client.version import own_version
+
+TICK_MS = 1500
+RANGES_S = {"1h": 3600, "24h": 86_400, "7d": 7 * 86_400, "30d": 30 * 86_400}
+OWN_RANGE = "own"
+SECTION_IDS = {"letters": "dead-letters"}
+
+
+def document(text: Texts, parts: Mapping[str, str]) -> str:
+    """Return the document around the page, in one language; ``parts`` are Dash's."""
+    return f"""<!DOCTYPE html>
+<html lang="{text.language}">
+<head>
+{parts["metas"]}
+<title>{text("title")}</title>
+{parts["favicon"]}
+{parts["css"]}
+</head>
+<body>
+<noscript><p class="notice still">{text("no_script")}</p></noscript>
+<div id="react-entry-point"><main class="_dash-loading" aria-busy="true">
+<h1>{text("title")}</h1>
+<p role="status">{text("loading")}</p>
+</main></div>
+{parts["config"]}
+{parts["scripts"]}
+{parts["renderer"]}
+</body>
+</html>"""
+
+
+def layout(facts: Facts, text: Texts, *, may_decide: bool, has_rules: bool) -> Component:
+    """Return the whole page with what is known now."""
+    return html.Div(
+        [
+            html.A(text("skip"), href="#main", className="skip"),
+            html.Header(
+                [
+                    html.H1(text("title")),
+                    html.Div(headline(facts, text), id="headline", role="status"),
+                    _languages(text),
+                ]
+            ),
+            html.Main(
+                [
+                    html.P(text("stale"), id="stale", className="notice still stale even", role="status"),
+                    html.Div(notices(facts, text), id="notices", role="status"),
+                    _section("way", text, [html.Ol(way(facts, text), id="way-strip", className="way")]),
+                    _section("alarms", text, [html.Div(alarms(facts, text, has_rules=has_rules), id="alarms-list")]),
+                    _section("nodes", text, [html.Div(nodes(facts, text), id="nodes-table")]),
+                    _section(
+                        "charts", text, [_controls(facts, text), html.Div(boxes(facts, text), id="chart-boxes")]
+                    ),
+                    _section(
+                        "letters",
+                        text,
+                        [
+                            html.P(id="decision", role="status", className="decision"),
+                            html.Div(letters(facts, text, may_decide=may_decide), id="letters-list"),
+                        ],
+                    ),
+                    _section("archives", text, [html.Div(archives(facts, text), id="archives-list")]),
+                ],
+                id="main",
+                tabIndex=-1,
+            ),
+            html.Footer(text("version", version=own_version(), store=facts.status.store)),
+            dcc.Interval(id="tick", interval=TICK_MS),
+            dcc.Store(id="shown", data={}),
+            dcc.Store(id="zoom", data=None),
+        ],
+        className="page",
+    )
+
+
+def quantities(facts: Facts) -> list[str]:
+    """Return the quantities that have charts, the well-known first."""
+    known = list(QUANTITY_NAMES["en"])
+    found = {line.quantity for line in facts.lines}
+    return sorted(found, key=lambda one: (known.index(one) if one in known else len(known), one))
+
+
+def boxes(facts: Facts, text: Texts) -> Children:
+    """Return a place for the chart of each quantity."""
+    found = quantities(facts)
+    if not found:
+        return [html.P(text("charts_none"), className="empty")]
+    return [_box(quantity, text) for quantity in found]
+
+
+def node_options(facts: Facts) -> list[str]:
+    """Return the nodes that have charts."""
+    return sorted({line.node for line in facts.lines})
+
+
+def figures_table(name: str, rows: Sequence[tuple[str, ...]], text: Texts) -> Children:
+    """Return the figures of a chart's lines as a table, which says what the picture says."""
+    columns = ("line", "low", "mean", "high", "number")
+    head = html.Thead(html.Tr([html.Th(text(column), scope="col") for column in columns]))
+    body = [
+        html.Tr([html.Th(first, scope="row"), *(html.Td(cell) for cell in rest)])
+        for first, *rest in rows
+    ]  # fmt: skip
+    return [html.Table([html.Caption(name, className="unseen"), head, html.Tbody(body)])]
+
+
+def _section(name: str, text: Texts, content: Children) -> Component:
+    heading = html.H2(text(name), id=f"{name}-heading")
+    names: Attributes = {"aria-labelledby": f"{name}-heading"}
+    return html.Section([heading, *content], id=SECTION_IDS.get(name, name), **names)
+
+
+def _languages(text: Texts) -> Component:
+    links: Children = []
+    for language, name in LANGUAGES.items():
+        current: Attributes = {"aria-current": "true"} if language == text.language else {}
+        links.append(html.A(name, href=f"?lang={language}", lang=language, hrefLang=language, **current))
+    return html.Nav(links, className="languages", **labelled(text("language")))
+
+
+def _controls(facts: Facts, text: Texts) -> Component:
+    options = [{"label": text(f"range_{name}"), "value": name} for name in (*RANGES_S, OWN_RANGE)]
+    date_input: Attributes = {"type": "date"}  # the browser's own; Dash hands it on, though its types do not say so
+    return html.Div(
+        [
+            html.Fieldset(
+                [
+                    html.Legend(text("range")),
+                    dcc.RadioItems(options, "24h", id="range", inline=True, persistence=True, className="ranges"),
+                ]
+            ),
+            html.Div(
+                [
+                    html.Label(text("from"), htmlFor="from"),
+                    dcc.Input(id="from", debounce=True, **date_input),
+                    html.Label(text("to"), htmlFor="to"),
+                    dcc.Input(id="to", debounce=True, **date_input),
+                ],
+                id="own-dates",
+                hidden=True,
+                className="dates",
+            ),
+            html.Div(
+                [
+                    html.Label(text("choose_nodes"), htmlFor="node-choice"),
+                    dcc.Dropdown(
+                        node_options(facts),
+                        id="node-choice",
+                        multi=True,
+                        placeholder=text("all_nodes"),
+                        persistence=True,
+                        labels=_dropdown_words(text),
+                    ),
+                ],
+                className="choose",
+            ),
+            html.Button(text("unzoom"), id="unzoom", className="button quiet", hidden=True),
+        ],
+        className="controls",
+    )
+
+
+def _dropdown_words(text: Texts) -> Any:
+    if text.language != "fr":
+        return {}
+    return {
+        "select_all": "Tout choisir",
+        "deselect_all": "Ne rien choisir",
+        "selected_count": "{num_selected} choisis",
+        "search": "Chercher",
+        "clear_search": "Effacer la recherche",
+        "clear_selection": "Effacer le choix",
+        "no_options_found": "Aucun nœud",
+    }
+
+
+def _box(quantity: str, text: Texts) -> Component:
+    name = quantity_name(quantity, text.language)
+    return html.Article(
+        [
+            html.H3(
+                [name, " ", html.Span("", id={"type": "step", "quantity": quantity}, className="age")],
+                id=f"chart-{quantity}",
+            ),
+            html.Div(
+                dcc.Graph(
+                    id={"type": "chart", "quantity": quantity},
+                    config=charts.CONFIG,
+                    figure={"data": [], "layout": charts.empty_layout()},
+                    responsive=True,
+                ),
+                role="group",
+                className="graph",
+                **labelled(text("chart_of", quantity=name)),
+            ),
+            html.Details(
+                [html.Summary(text("figures")), html.Div(id={"type": "figures", "quantity": quantity})],
+                className="figures",
+            ),
+        ],
+        className="chart",
+    )
