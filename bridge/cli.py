@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from bridge import dead_letters
+from bridge import dead_letters, output_commands
 from bridge.command import FAILED, with_settings
 from bridge.dead_letters import DeadLetter
 from bridge.provision.commands import broker, nodes
@@ -191,15 +191,6 @@ def archive_now(settings: BridgeSettings) -> None:
         click.echo("nothing new to archive")
 
 
-@main.command("plot")
-@with_settings
-def plot_now(settings: BridgeSettings) -> None:
-    """Draw the plot of what lies in the archive folder; prints its path."""
-    from bridge.plot.plot import plot_archives
-
-    click.echo(plot_archives(settings))
-
-
 @main.command("cleanup")
 @with_settings
 def clean_up_now(settings: BridgeSettings) -> None:
@@ -221,6 +212,8 @@ def clean_up_now(settings: BridgeSettings) -> None:
 
 main.add_command(broker)
 main.add_command(nodes)
+for output_command in (output_commands.plot, output_commands.export, output_commands.verify):
+    main.add_command(output_command)
 
 
 @main.group("dead-letters")

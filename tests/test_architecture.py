@@ -50,8 +50,9 @@ HOMES = {
     "urllib3": {f"{BRIDGE}.forward.transport"},
     "xlsxwriter": {f"{BRIDGE}.archive.workbook"},
     "openpyxl": {f"{BRIDGE}.archive.workbook"},
-    "pandas": {f"{BRIDGE}.plot.frames", f"{BRIDGE}.export"},
-    "matplotlib": {f"{BRIDGE}.plot.plot"},
+    "pandas": {f"{BRIDGE}.plot.frames"},
+    "pyarrow": {f"{BRIDGE}.export.parquet"},
+    "matplotlib": {f"{BRIDGE}.plot.plot", f"{BRIDGE}.plot.themes"},
     "tsdownsample": {f"{BRIDGE}.plot.thin"},
     "dash": {f"{BRIDGE}.web"},
     "flask": {f"{BRIDGE}.web"},
@@ -60,7 +61,13 @@ HOMES = {
     "alembic": {f"{BRIDGE}.store"},
     "dotenv": {f"{NODE}.settings"},
     "gpiozero": {f"{NODE}.sensors", f"{NODE}.indicator"},
-    "click": {f"{NODE}.cli", f"{BRIDGE}.cli", f"{BRIDGE}.command", f"{BRIDGE}.provision.commands"},
+    "click": {
+        f"{NODE}.cli",
+        f"{BRIDGE}.cli",
+        f"{BRIDGE}.command",
+        f"{BRIDGE}.output_commands",
+        f"{BRIDGE}.provision.commands",
+    },
 }
 """The only modules, or packages with all that is in them, that import a library."""
 

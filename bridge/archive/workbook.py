@@ -25,7 +25,7 @@ from xlsxwriter.format import Format
 from xlsxwriter.utility import xl_col_to_name
 from xlsxwriter.worksheet import Worksheet
 
-from bridge.archive.csv_file import OTHER_COLUMNS, NoArchive, quantity_columns
+from bridge.archive.csv_file import OTHER_COLUMNS, NoArchive
 from bridge.archive.summary import Day, Summary
 from bridge.local_times import EXCEL_FIRST_DAY, LocalTimes, day_date
 from bridge.store.shelf import Stored
@@ -67,7 +67,7 @@ WORDS = {
     | {"count": "nombre", "min": "min", "mean": "moyenne", "max": "max", "title": "Moyenne par jour et par nœud"},
 }
 
-_SHEET = "xl/worksheets/sheet1.xml"
+SHEET = "xl/worksheets/sheet1.xml"
 _DIMENSION = re.compile(rb'<dimension ref="[^"]*"/>')
 _SAMPLE = re.compile(rb'<row r="2".*?</row>', re.DOTALL)
 
@@ -112,12 +112,12 @@ class ArchiveWorkbook:
     def _begin(self, parts: ZipFile, rows: int) -> None:
         """Take over all parts of the frame, and of the first sheet what comes before its rows."""
         for info in parts.infolist():
-            if info.filename != _SHEET:
+            if info.filename != SHEET:
                 self._file.writestr(_same(info), parts.read(info))
-        head, sample, self._tail = _split(parts.read(_SHEET))
+        head, sample, self._tail = _split(parts.read(SHEET))
         self._number_style, self._date_style = _style(sample, self._columns[0]), _style(sample, self._columns[-2])
         large = rows * len(self._columns) * CELL_BYTES > MAX_PLAIN_BYTES
-        self._sheet = self._file.open(_SHEET, "w", force_zip64=large)
+        self._sheet = self._file.open(SHEET, "w", force_zip64=large)
         whole = f'<dimension ref="A1:{self._columns[-1]}{rows + 1}"/>'
         self._sheet.write(_DIMENSION.sub(whole.encode(), head))
 
@@ -216,20 +216,20 @@ def _frame(quantities: Sequence[str], summary: Summary, created: datetime, words
         sheet.write_number(1, columns.index("time"), 0, date)
         sheet.freeze_panes(1, 0)
         sheet.autofilter(0, 0, summary.rows, len(columns) - 1)
-        _write_summary(book, book.add_worksheet(words["summary"]), summary, words, header, number)
+        _write_summary(book, book.add_worksheet(words["summary"]), quantities, summary, words, header, number)
     return target.getvalue()
 
 
 def _write_summary(
     book: xlsxwriter.Workbook,
     sheet: Worksheet,
+    quantities: Sequence[str],
     summary: Summary,
     words: dict[str, str],
     header: Format,
     number: Format,
 ) -> None:
     """Write a row for each node and day, and charts of the daily means."""
-    quantities = quantity_columns(summary.quantities)
     titles = [words["node"], words["day"], words["readings"], words["gaps"]]
     titles += [f"{quantity} {words[figure]}" for quantity in quantities for figure in ("count", "min", "mean", "max")]
     day_format = book.add_format({"num_format": "yyyy-mm-dd"})

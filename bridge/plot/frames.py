@@ -50,6 +50,19 @@ def read_series(folder: Path, zone: ZoneInfo) -> list[Series]:
     return list(_series(pd.concat(frames, ignore_index=True))) if frames else []
 
 
+def read_file(path: Path, zone: ZoneInfo) -> list[Series]:
+    """Read one archive.
+
+    Raises:
+        NoArchive: it is none.
+        OSError: it cannot be read.
+    """
+    try:
+        return list(_series(_read(path, zone)))
+    except ValueError as exc:
+        raise NoArchive(f"{path}: {exc}") from exc
+
+
 def _read(path: Path, zone: ZoneInfo) -> pd.DataFrame:
     frame = _read_csv(path) if path.suffix.lower() == ".csv" else _read_workbook(path)
     frame["time_ms"] = _times_ms(frame, zone)

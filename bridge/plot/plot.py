@@ -4,11 +4,10 @@ A picture is written beside and renamed, so a reader sees the old one or the
 new one, and a kill leaves the old.
 """
 
-import colorsys
 import os
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -16,7 +15,6 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_hex
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -29,6 +27,8 @@ from bridge.errors import NotFound
 from bridge.local_times import DAY_MS
 from bridge.plot.frames import read_series
 from bridge.plot.series import Series, labels, outline
+from bridge.plot.themes import THEMES, Theme, palette
+from bridge.quantity_names import quantity_name
 from bridge.settings import BridgeSettings
 from mqtt_client.errors import PersonNeeded, TryLater
 from mqtt_client.reading import UNITS
@@ -38,6 +38,10 @@ FORMATS = ("png", "svg", "pdf")
 
 POINTS_A_LINE = 4000
 POINTS_IN_ALL = 60_000
+MANY_LINES = 10
+"""More lines in a panel are drawn thinner, and the panel taller."""
+PANEL, TALL_PANEL = 3.1, 4.6
+"""Heights in inches."""
 LEGEND_LINES = 60
 LEGEND_WIDTH = 140
 """Letters that fit beside one another below the panels."""
@@ -47,26 +51,6 @@ LARGEST = 1e300
 """Larger values are drawn as this, since the arithmetic of axes would overflow."""
 
 
-_NAMES = {
-    "fr": {
-        "temperature": "Température",
-        "humidity": "Humidité",
-        "pressure": "Pression",
-        "illuminance": "Éclairement",
-        "co2": "CO₂",
-        "voltage": "Tension",
-        "cpu_temperature": "Température du processeur",
-    },
-    "en": {
-        "temperature": "Temperature",
-        "humidity": "Humidity",
-        "pressure": "Pressure",
-        "illuminance": "Illuminance",
-        "co2": "CO₂",
-        "voltage": "Voltage",
-        "cpu_temperature": "Processor temperature",
-    },
-}
 _TITLE = {
     "fr": ("Température et Humidité au cours du temps", "{} au cours du temps", " et "),
     "en": ("Temperature and humidity over time", "{} over time", " and "),
@@ -92,58 +76,9 @@ _OFFSETS = {
 }
 
 
-@dataclass(frozen=True)
-class Theme:
-    """The colours of a plot."""
-
-    ground: str
-    text: str
-    faint: str
-    grid: str
-    lines: tuple[str, ...]
-
-
-THEMES = {
-    "light": Theme(
-        "#ffffff",
-        "#1f2933",
-        "#616e7c",
-        "#e4e7eb",
-        (
-            "#d1495b",
-            "#1f78b4",
-            "#2a9d5c",
-            "#e08e0b",
-            "#7b5ea7",
-            "#17a2b8",
-            "#8d5a3b",
-            "#c2549d",
-            "#5c6770",
-            "#9aa32a",
-        ),
-    ),
-    "dark": Theme(
-        "#14181d",
-        "#e8ecf0",
-        "#9aa5b1",
-        "#2b333c",
-        (
-            "#ff7b8a",
-            "#5ab0f2",
-            "#5fd08f",
-            "#ffbe4d",
-            "#b79cf0",
-            "#4fd3e3",
-            "#d0a080",
-            "#f08fcb",
-            "#b8c2cc",
-            "#d4dc5e",
-        ),
-    ),
-}
-
-
-def plot_archives(settings: BridgeSettings, *, stop: threading.Event | None = None) -> Path:
+def plot_archives(
+    settings: BridgeSettings, *, theme: str = "light", stop: threading.Event | None = None
+) -> Path:
     """Draw what the archive folder holds; return the picture's path. Waits while another process archives.
 
     Raises:
@@ -153,18 +88,18 @@ def plot_archives(settings: BridgeSettings, *, stop: threading.Event | None = No
     """
     with archive_lock(settings, stop):
         try:
-            return draw_folder(settings)
+            return draw_folder(settings, theme)
         except OSError as exc:
             raise TryLater(f"cannot draw to {str(settings.archive_directory)!r}: {exc.strerror}") from exc
 
 
-def draw_folder(settings: BridgeSettings) -> Path:
+def draw_folder(settings: BridgeSettings, theme: str = "light") -> Path:
     """Do what :func:`plot_archives` does, for one who holds the archive lock and takes OSError as it comes."""
     series = read_series(settings.archive_directory, settings.timezone)
     if not series:
         raise NotFound(f"nothing to plot: {str(settings.archive_directory)!r} holds no archive with readings")
     output = settings.archive_directory / COMBINED
-    draw(series, output, language=settings.ui_language, timezone=settings.timezone)
+    draw(series, output, language=settings.ui_language, timezone=settings.timezone, theme=theme)
     return output
 
 
@@ -221,21 +156,23 @@ def build(
     colours = THEMES[theme]
     quantities = _in_order({line.quantity for line in lines})
     layout = ConstrainedLayoutEngine(rect=(0.008, 0.012, 0.982, 0.976), h_pad=0.06)
-    figure = Figure(figsize=(12, 1.6 + 3.1 * len(quantities)), layout=layout, facecolor=colours.ground)
+    named = {quantity: _named([line for line in lines if line.quantity == quantity]) for quantity in quantities}
+    tall = max(map(len, named.values())) > MANY_LINES
+    height = 1.6 + (TALL_PANEL if tall else PANEL) * len(quantities)
+    figure = Figure(figsize=(12, height), layout=layout, facecolor=colours.ground)
     FigureCanvasAgg(figure)
     panels = figure.subplots(len(quantities), 1, sharex=True, squeeze=False)[:, 0]
     first = min(line.span_ms[0] for line in lines)
     last = max(line.span_ms[1] for line in lines)
-    named = {quantity: _named([line for line in lines if line.quantity == quantity]) for quantity in quantities}
-    palette = _palette(sorted({name for of_quantity in named.values() for name in of_quantity}), colours)
+    colour_of = palette(sorted({name for of_quantity in named.values() for name in of_quantity}), colours)
     for panel, quantity in zip(panels, quantities, strict=True):
         for name, line in named[quantity].items():
-            _draw_line(panel, line, palette[name], len(named[quantity]), last - first)
+            _draw_line(panel, line, colour_of[name], len(named[quantity]), last - first)
         _style(panel, quantity, language, colours)
     _set_time_axis(panels[-1], first, last, timezone, language, colours)
     heading = title or _title(quantities, language)
     figure.suptitle(heading, fontsize=16, fontweight="bold", color=colours.text, x=0.01, ha="left")
-    _add_legend(figure, palette, language, colours)
+    _add_legend(figure, colour_of, language, colours)
     figure.align_ylabels(list(panels))
     return figure
 
@@ -253,30 +190,19 @@ def _named(lines: Sequence[Series]) -> dict[str, Series]:
     return dict(sorted(zip(labels(lines), lines, strict=True)))
 
 
-def _palette(names: Sequence[str], colours: Theme) -> dict[str, str]:
-    """Return a colour for each name: the theme's, and where they do not suffice, hues in two strengths."""
-    if len(names) <= len(colours.lines):
-        return dict(zip(names, colours.lines, strict=False))
-    strengths = [(0.85, 0.72), (0.55, 0.9), (0.95, 0.5)] if colours is THEMES["light"] else [(0.6, 1.0), (0.9, 0.85)]
-    return {
-        name: to_hex(colorsys.hsv_to_rgb(index / len(names), *strengths[index % len(strengths)]))
-        for index, name in enumerate(names)
-    }
-
-
 def _draw_line(panel: Axes, line: Series, colour: str, lines: int, span_ms: int) -> None:
     points = max(500, min(POINTS_A_LINE, POINTS_IN_ALL // lines))
     drawn = outline(line, points, span_ms)
-    width = 1.4 if lines <= 10 else 1.0
+    width = 1.4 if lines <= MANY_LINES else 0.8
     if len(drawn.times_ms):
         panel.plot(drawn.times_ms / DAY_MS, drawn.values, color=colour, linewidth=width, gid=line.node)
     if len(drawn.lone_times_ms):
-        panel.plot(drawn.lone_times_ms / DAY_MS, drawn.lone_values, "o", color=colour, markersize=3, gid=line.node)
+        panel.plot(drawn.lone_times_ms / DAY_MS, drawn.lone_values, "o", color=colour, markersize=4, gid=line.node)
 
 
 def _style(panel: Axes, quantity: str, language: str, colours: Theme) -> None:
     unit = UNITS.get(quantity)
-    name = _NAMES[language].get(quantity, quantity)
+    name = quantity_name(quantity, language)
     panel.set_ylabel(f"{name} ({unit})" if unit else name, color=colours.text, fontsize=11, labelpad=8)
     panel.set_facecolor(colours.ground)
     panel.grid(color=colours.grid, linewidth=0.8)
@@ -292,7 +218,7 @@ def _style(panel: Axes, quantity: str, language: str, colours: Theme) -> None:
 def _set_time_axis(
     panel: Axes, first_ms: int, last_ms: int, timezone: ZoneInfo, language: str, colours: Theme
 ) -> None:
-    margin = max((last_ms - first_ms) * 0.01, 30_000)
+    margin = (last_ms - first_ms) * 0.01 or 30_000
     panel.set_xlim((first_ms - margin) / DAY_MS, (last_ms + margin) / DAY_MS)
     locator = AutoDateLocator(tz=timezone, minticks=4, maxticks=9)  # type: ignore[no-untyped-call]
     panel.xaxis.set_major_locator(locator)
@@ -310,22 +236,28 @@ def _set_time_axis(
 
 
 def _title(quantities: Sequence[str], language: str) -> str:
-    usual, other, conjunction = _TITLE[language]
+    usual = _TITLE[language][0]
     if set(FIRST_QUANTITIES) & set(quantities):
         return usual
-    names = [_NAMES[language].get(quantity, quantity) for quantity in quantities]
+    return title_of(quantities, language)
+
+
+def title_of(quantities: Iterable[str], language: str) -> str:
+    """Return a title that names these quantities."""
+    _, other, conjunction = _TITLE[language]
+    names = [quantity_name(quantity, language) for quantity in _in_order(set(quantities))]
     return other.format(conjunction.join(filter(None, [", ".join(names[:-1]), names[-1]])))
 
 
-def _add_legend(figure: Figure, palette: Mapping[str, str], language: str, colours: Theme) -> None:
+def _add_legend(figure: Figure, colour_of: Mapping[str, str], language: str, colours: Theme) -> None:
     """List the lines below the panels, where they hide nothing."""
-    shown = list(palette.items())[:LEGEND_LINES]
+    shown = list(colour_of.items())[:LEGEND_LINES]
     handles = [
         Line2D([], [], color=colour, linewidth=3, solid_capstyle="round", label=name or _NO_NAME[language])
         for name, colour in shown
     ]
-    if len(palette) > LEGEND_LINES:
-        more = _MORE[language].format(len(palette) - LEGEND_LINES)
+    if len(colour_of) > LEGEND_LINES:
+        more = _MORE[language].format(len(colour_of) - LEGEND_LINES)
         handles.append(Line2D([], [], linestyle="none", label=more))
     longest = max(len(str(handle.get_label())) for handle in handles)
     figure.legend(
