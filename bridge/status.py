@@ -44,6 +44,8 @@ class NodeStatus:
     clock: str | None
     sensor_faults: dict[str, str]
     version: str | None
+    certificates: list[str]
+    """Which certificates end within thirty days, one sentence each."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,7 @@ def _nodes(connection: Connection, now: int) -> list[NodeStatus]:
                 clock=health.get("clock") or None,
                 sensor_faults=health.get("sensor_faults") or {},
                 version=info.get("version") or None,
+                certificates=health.get("certificates") or [],
             )
         )
     return found
@@ -179,6 +182,8 @@ def _problems_of_jobs(settings: BridgeSettings, jobs: dict[str, JobState], now: 
                 found.append(f"{one.name} has not been heard of for {age}: look at its log, or start it again")
             elif one.word not in ("ok", "idle", "running") and one.state.get("reason"):
                 found.append(f"{one.name} {one.word}: {one.state['reason']}")
+            ending = one.state.get("certificates")
+            found += ending if isinstance(ending, list) else []
     return found
 
 
@@ -197,6 +202,7 @@ def _problems(
         if node.state in ("offline", "late"):
             found.append(f"node {node.node} is {node.state}: last reading {format_age(node.last_age_s)} ago")
         found += [f"node {node.node}: sensor {sensor}: {fault}" for sensor, fault in node.sensor_faults.items()]
+        found += [f"node {node.node}: {warning}" for warning in node.certificates]
     if numbers.dead_letters:
         found.append(f"{numbers.dead_letters} dead letters wait for a decision: `mqtt-bridge dead-letters list`")
     if numbers.lost or numbers.lost_unknown:

@@ -55,6 +55,26 @@ def tls_context(settings: CommonSettings) -> ssl.SSLContext:
     return context
 
 
+def shown_certificate(client: Client) -> bytes | None:
+    """Return the certificate (DER) that the broker showed on this connection, None without TLS."""
+    ask = getattr(client.socket(), "getpeercert", None)  # a TLS socket, or one of ours around it
+    certificate: bytes | None = ask(binary_form=True) if ask else None
+    return certificate
+
+
+def why_not(error: BaseException | None) -> str:
+    """Return in a few words why no connection could be made."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not accepted: {error.verify_message.rstrip('.').lower()}"
+        case ssl.SSLError():
+            return f"TLS: {(error.reason or 'no agreement').replace('_', ' ').lower()}"
+        case OSError():
+            return (error.strerror or str(error) or "no connection").lower()
+        case _:
+            return "no connection"
+
+
 def connect_properties(*, session_expiry_s: int, receive_maximum: int | None = None) -> Properties:
     """Return the properties of a CONNECT packet."""
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho has no types here

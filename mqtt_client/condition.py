@@ -63,6 +63,11 @@ class Condition:
         return [*full, *self._publisher.troubles]
 
     @property
+    def certificates(self) -> list[str]:
+        """Which certificates end soon, or have ended, one sentence each."""
+        return self._publisher.expiry.warnings(from_ms(self._keeper.source.wall_ms()))
+
+    @property
     def is_moving(self) -> bool:
         """Whether work moves on: some sensor is being read, or waits for its beat."""
         return any(sampler.hangs_for_s() <= HANG_S for sampler in self._samplers)
@@ -89,6 +94,7 @@ class Condition:
             disk_free_bytes=disk_free_bytes(outbox.path),
             cpu_temperature=cpu_temperature(),
             troubles=self.troubles,
+            certificates=self.certificates,
         )
 
     def state(
@@ -101,6 +107,7 @@ class Condition:
             bridge_online=self._publisher.bridge_is_online,
             troubles=self.troubles,
             sensor_faults=self.sensor_faults,
+            certificates=self.certificates,
             clock=self._keeper.state,
             rate_per_s=round(self._rate_per_s, 6),
             store=self._publisher.receipts.store,

@@ -24,6 +24,7 @@ class NodeState(msgspec.Struct, frozen=True):
     bridge_online: bool = False
     troubles: list[str] = []
     sensor_faults: dict[str, str] = {}
+    certificates: list[str] = []
     clock: str = ""
     rate_per_s: float = 0.0
     """Readings taken a second."""

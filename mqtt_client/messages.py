@@ -88,6 +88,8 @@ class Health(msgspec.Struct, frozen=True):
     cpu_temperature: float | None = None
     troubles: list[str] = []
     """What keeps readings from going out, one sentence each."""
+    certificates: list[str] = []
+    """Which certificates end within thirty days, one sentence each."""
 
 
 class BridgeHealth(msgspec.Struct, frozen=True):
@@ -101,6 +103,8 @@ class BridgeHealth(msgspec.Struct, frozen=True):
     waiting_to_archive: int = 0
     dead_letters: int = 0
     lost: int = 0
+    certificates: list[str] = []
+    """Which certificates end within thirty days, one sentence each."""
 
 
 class Command(msgspec.Struct, frozen=True):

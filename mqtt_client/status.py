@@ -5,8 +5,10 @@ import time
 from pathlib import Path
 from typing import TypedDict
 
+from mqtt_client.expiry import Expiry
 from mqtt_client.health import decode_state, hours_until_full
 from mqtt_client.outbox.peek import glance
+from mqtt_client.reading import from_ms
 from mqtt_client.settings import NodeSettings
 
 NEVER_RECEIPTED = (
@@ -45,6 +47,7 @@ class Status(TypedDict):
     commanded_interval: float | None
     clock: str
     sensor_faults: dict[str, str]
+    certificates: list[str]
     troubles: list[str]
     told_age_s: float | None
 
@@ -88,6 +91,7 @@ def read_status(settings: NodeSettings) -> Status:
         commanded_interval=state.interval,
         clock=state.clock,
         sensor_faults=state.sensor_faults,
+        certificates=state.certificates if running else Expiry(settings).warnings(from_ms(now_ms)),
         troubles=troubles,
         told_age_s=_age_s(now_ms, state.time_ms or None),
     )
@@ -114,7 +118,7 @@ def lines(status: Status) -> list[str]:
     if status["commanded_interval"] is not None:
         found.append(f"interval {status['sample_interval']:g} s, set by a command; null gives SAMPLE_INTERVAL back")
     found += [f"sensor {sensor}: {fault}" for sensor, fault in status["sensor_faults"].items()]
-    return found + status["troubles"]
+    return found + status["certificates"] + status["troubles"]
 
 
 def is_running(path: Path) -> bool:

@@ -23,6 +23,7 @@ CONTRACT = {
     "intervals",
     "topics",
     "broker",
+    "expiry",
     "settings",
     "setting_values",
     "lock",

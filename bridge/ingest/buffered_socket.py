@@ -132,6 +132,11 @@ class BufferedSocket:
         """Set whether the network socket blocks."""
         self._connection.setblocking(flag)
 
+    def getpeercert(self, *, binary_form: bool) -> bytes | None:
+        """Return the certificate (DER) that the other side showed, None without TLS."""
+        assert binary_form
+        return self._connection.getpeercert(True) if isinstance(self._connection, ssl.SSLSocket) else None
+
     def fileno(self) -> int:
         """Return the descriptor, for selectors."""
         return self._connection.fileno()

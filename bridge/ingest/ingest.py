@@ -9,9 +9,12 @@ import logging
 import threading
 import time
 from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import msgspec
 
 from bridge.errors import ForeignBridge, StoreBusy
-from bridge.ingest.lookout import Bridges, look
+from bridge.ingest.lookout import Bridges, Look, look
 from bridge.ingest.subscription import GROUP_SESSION_EXPIRY_S, SESSION_EXPIRY_S, Received, Subscription
 from bridge.settings import BridgeSettings
 from bridge.store.database import Store
@@ -21,6 +24,7 @@ from bridge.store.sources import Source
 from bridge.store.waiting import bridge_health
 from mqtt_client import messages
 from mqtt_client.errors import StorageFull
+from mqtt_client.expiry import Expiry
 from mqtt_client.topics import RESERVED_NODE, Topics
 from mqtt_client.version import own_version
 
@@ -100,6 +104,7 @@ class Ingest:
             (self._availability, messages.OFFLINE),
             session_expiry_s=GROUP_SESSION_EXPIRY_S if settings.bridge_share_group else SESSION_EXPIRY_S,
         )
+        self._expiry = Expiry(settings)
         self._unsaved: list[Received] = []
         self._trouble = ""
         self._retry_at = 0.0
@@ -124,20 +129,16 @@ class Ingest:
 
     def _look_first(self, stop: threading.Event) -> None:
         wait_s = 0.5
+        where = f"{self._settings.mqtt_host}:{self._settings.broker_port}"
         while not stop.is_set():
             found = look(self._settings, self._topics, self._bridges)
-            if found is not None:
+            if isinstance(found, Look):
                 self._bridges.check()
                 self._compare_receipts(found.receipts)
                 return
-            self._report(time.monotonic(), state="waiting", reason=self._unreachable)
+            self._report(time.monotonic(), state="waiting", reason=f"the broker at {where} {found}")
             stop.wait(wait_s)
             wait_s = min(10.0, wait_s * 2)
-
-    @property
-    def _unreachable(self) -> str:
-        where = f"{self._settings.mqtt_host}:{self._settings.broker_port}"
-        return f"the broker at {where} does not answer, or refuses this account"
 
     def _compare_receipts(self, receipts: dict[str, messages.Receipt]) -> None:
         """Tell where nodes were once receipted for more than this store holds: it is an older copy of itself."""
@@ -218,8 +219,14 @@ class Ingest:
 
     def _publish_health(self) -> None:
         health = bridge_health(self._store, self._settings.bridge_share_group, own_version())
+        health = msgspec.structs.replace(health, certificates=self._certificates)
         topic = self._topics.bridge_health(self._settings.bridge_id)
         self._subscription.publish(topic, messages.encode(health), retain=True)
+
+    @property
+    def _certificates(self) -> list[str]:
+        self._expiry.seen(self._subscription.certificate)
+        return self._expiry.warnings(datetime.now(UTC))
 
     def _report(self, now: float, *, state: str = "", reason: str = "") -> None:
         """Write the job's state at each change and every few seconds."""
@@ -239,6 +246,7 @@ class Ingest:
                     "broker": f"{self._settings.mqtt_host}:{self._settings.broker_port}",
                     "received": self._intake.received,
                     "repeats": self._intake.repeats,
+                    "certificates": self._certificates,
                 },
             )
         except (StorageFull, StoreBusy) as exc:

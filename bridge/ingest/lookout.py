@@ -15,7 +15,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from bridge.errors import ForeignBridge
 from mqtt_client import messages
-from mqtt_client.broker import KEEPALIVE_S, connect_properties, new_client
+from mqtt_client.broker import KEEPALIVE_S, connect_properties, new_client, why_not
 from mqtt_client.errors import InvalidReading
 from mqtt_client.messages import BridgeHealth, Receipt
 from mqtt_client.settings import CommonSettings
@@ -69,17 +69,21 @@ class Look:
     """The newest receipt that each node was ever sent on this broker."""
 
 
-def look(settings: CommonSettings, topics: Topics, bridges: Bridges) -> Look | None:
-    """Read what is retained of bridges and receipts; None when the broker cannot be asked now."""
+def look(settings: CommonSettings, topics: Topics, bridges: Bridges) -> Look | str:
+    """Read what is retained of bridges and receipts; a few words when the broker cannot be asked now."""
     found = Look(bridges)
     done = threading.Event()
+    refused: list[str] = []
     marker = f"{topics.prefix}/{RESERVED_NODE}/lookout/{secrets.token_hex(8)}"
     client = new_client(settings, f"mqtt-bridge-lookout-{secrets.token_hex(6)}")
 
     def on_connect(
         client: Client, _data: object, _flags: ConnectFlags, reason: ReasonCode, _properties: Properties | None
     ) -> None:
-        if not reason.is_failure:
+        if reason.is_failure:
+            refused.append(f"refuses the connection: {str(reason).lower()}")
+            done.set()
+        else:
             client.subscribe(
                 [
                     (f"{topics.prefix}/{RESERVED_NODE}/+/availability", 0),
@@ -114,10 +118,12 @@ def look(settings: CommonSettings, topics: Topics, bridges: Bridges) -> Look | N
             clean_start=True,
             properties=connect_properties(session_expiry_s=0),
         )
-    except (OSError, ValueError):
-        return None
+    except (OSError, ValueError) as exc:
+        return f"cannot be reached: {why_not(exc)}"
     client.loop_start()
     seen_all = done.wait(LOOK_S)
     client.disconnect()
     client.loop_stop()
-    return found if seen_all else None
+    if refused:
+        return refused[0]
+    return found if seen_all else "does not answer"

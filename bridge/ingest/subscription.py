@@ -23,7 +23,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from bridge.ingest.buffered_socket import BufferedSocket
 from bridge.ingest.stock_socket import StockSocket
-from mqtt_client.broker import KEEPALIVE_S, connect_properties, new_client
+from mqtt_client.broker import KEEPALIVE_S, connect_properties, new_client, shown_certificate, why_not
 from mqtt_client.settings import CommonSettings
 
 log = logging.getLogger("ingest")
@@ -103,6 +103,8 @@ class Subscription:
         self.ready = False
         """Connected, and all subscriptions granted."""
         self.session_present = False
+        self.certificate: bytes | None = None
+        """The broker's (DER) as it was shown on this connection, None without TLS."""
         self.reason = "not connected yet"
         """Why it is not ready; empty when it is."""
 
@@ -219,7 +221,9 @@ class Subscription:
                 ),
             )
         except (OSError, ValueError) as exc:
-            self._lose(f"cannot reach the broker at {self._settings.mqtt_host}:{self._settings.broker_port}: {exc}")
+            self._lose(
+                f"cannot reach the broker at {self._settings.mqtt_host}:{self._settings.broker_port}: {why_not(exc)}"
+            )
             return False
         connection = self._client.socket()
         assert connection is not None
@@ -274,6 +278,7 @@ class Subscription:
         if hasattr(client, "drop_out_messages"):  # paho 2.2 and later; else it sends receipts again, older first
             client.drop_out_messages()
         self._generation += 1
+        self.certificate = shown_certificate(client)
         self.session_present = flags.session_present
         options = SubscribeOptions(qos=1)
         client.subscribe([(one, options) for one in self._filters])

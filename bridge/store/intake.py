@@ -161,6 +161,8 @@ class Intake:
                 self._judge_other(connection, step, kind, node, message)
             except InvalidReading as exc:
                 dead_letters.put(connection, f"no {kind} message: {exc}", message.topic, message.payload)
+        else:
+            self._forget_state(connection, kind, node)
 
     def _judge_other(self, connection: Connection, step: "_Step", kind: str, name: str, message: Message) -> None:
         if kind == "backlog":
@@ -263,6 +265,10 @@ class Intake:
             values = {kind: messages.encode(state).decode()} | ({"health_ms": step.at_ms} if kind == "health" else {})
         node_id = self._directory.node(connection, name)
         connection.execute(update(schema.nodes).where(schema.nodes.c.id == node_id).values(values))
+
+    def _forget_state(self, connection: Connection, kind: str, name: str) -> None:
+        """Forget what a node said of itself: its retained message was cleared, as for a node that was removed."""
+        connection.execute(update(schema.nodes).where(schema.nodes.c.name == name).values({kind: None}))
 
     def _lose(
         self, connection: Connection, step: "_Step", source: Source, news: Iterable[Interval], reason: str

@@ -7,6 +7,7 @@ every connect: the outbox is the truth, and it knows what has to go again.
 
 import logging
 import random
+import sys
 from collections.abc import Callable
 from functools import wraps
 from queue import SimpleQueue
@@ -16,7 +17,7 @@ from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from mqtt_client.broker import KEEPALIVE_S, connect_properties, new_client
+from mqtt_client.broker import KEEPALIVE_S, connect_properties, new_client, shown_certificate, why_not
 from mqtt_client.home_assistant import STATUS_TOPIC
 from mqtt_client.messages import OFFLINE
 from mqtt_client.settings import NodeSettings
@@ -39,6 +40,8 @@ class Connected(NamedTuple):
     generation: int
     window: int
     packet_bytes: int | None
+    certificate: bytes | None
+    """The broker's (DER), None without TLS."""
 
 
 class Unreachable(NamedTuple):
@@ -177,7 +180,7 @@ class Connection:
         client.subscribe([(topic, 1) for topic in wanted])
         window = min(WINDOW, getattr(properties, "ReceiveMaximum", WINDOW))
         packet_bytes = getattr(properties, "MaximumPacketSize", None)
-        self._events.put(Connected(self._generation, window, packet_bytes))
+        self._events.put(Connected(self._generation, window, packet_bytes, shown_certificate(client)))
 
     @property
     def needs_renewal(self) -> bool:
@@ -187,7 +190,7 @@ class Connection:
     def _on_connect_fail(self, client: Client, _userdata: object) -> None:
         if client is self._client:
             self._spread_delay(client)
-            self._events.put(Unreachable("no connection", False))
+            self._events.put(Unreachable(why_not(sys.exception()), False))
 
     def _on_disconnect(
         self, client: Client, _userdata: object, _flags: DisconnectFlags, code: ReasonCode, _properties: object

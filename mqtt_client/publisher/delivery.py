@@ -1,8 +1,9 @@
 """Messages on their way to the broker, and how long to leave a topic alone that nobody takes."""
 
 import random
-from dataclasses import dataclass, field
 from enum import Enum, auto
+
+import msgspec
 
 from mqtt_client.intervals import Interval
 from mqtt_client.outbox.epoch import Loss
@@ -19,14 +20,13 @@ class Kind(Enum):
     """For Home Assistant, which other brokers' rules may refuse."""
 
 
-@dataclass
-class Delivery:
+class Delivery(msgspec.Struct):
     """A message without an answer yet."""
 
     kind: Kind
     sent_at: float
     epoch: str = ""
-    ranges: list[Interval] = field(default_factory=list)
+    ranges: list[Interval] = []
     loss: Loss | None = None
 
 

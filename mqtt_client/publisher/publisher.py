@@ -16,6 +16,7 @@ from typing import Any
 
 from mqtt_client.broker import NO_SUBSCRIBER
 from mqtt_client.errors import StorageFull
+from mqtt_client.expiry import Expiry
 from mqtt_client.intervals import Intervals
 from mqtt_client.messages import BACKLOG_MAX_BYTES, OFFLINE, ONLINE
 from mqtt_client.outbox.epoch import Row
@@ -79,6 +80,7 @@ class Publisher:
         self.outbox = outbox
         self.presence = Presence(f"node-{settings.node_id}", f"{settings.mqtt_host}:{settings.broker_port}")
         self.receipts = Receipts(outbox, store)
+        self.expiry = Expiry(settings)
         self.births = 0
         self._topics = Topics(settings.mqtt_topic_prefix)
         self._node = settings.node_id
@@ -194,6 +196,7 @@ class Publisher:
         self._phase, self._phase_until = Phase.SUBSCRIBING, now + SUBACK_WAIT_S
         self._bridges.clear()
         self.presence.connected(now)
+        self.expiry.seen(event.certificate)
 
     def _on_disconnected(self, event: Disconnected, now: float) -> None:
         if self._phase is Phase.OFFLINE:

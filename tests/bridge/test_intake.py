@@ -238,3 +238,16 @@ def test_the_newest_reading_of_a_node_is_remembered_and_a_late_one_does_not_repl
 
     with store.read() as connection:
         assert connection.scalar(select(schema.nodes.c.last_values)) == '{"temperature":9.0}'
+
+
+def test_a_node_whose_retained_messages_are_cleared_is_no_longer_told_as_offline(
+    store: Store, intake: Intake
+) -> None:
+    intake.put([Message(READING, reading(1)), Message("sensors/kitchen/availability", b"offline")])
+
+    intake.put([Message("sensors/kitchen/availability", b"")])
+
+    with store.read() as connection:
+        assert connection.scalar(select(schema.nodes.c.availability)) is None
+    assert [seq for seq, _ in rows(store)] == [1]
+    assert reasons(store) == []

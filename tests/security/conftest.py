@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import Process
 from tests.security.secured import SecuredBroker, Speaker
 
 
@@ -24,6 +25,20 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]:
     broker.add("attic", "--mtls")
     yield broker
     broker.kill()
+
+
+@pytest.fixture
+def processes() -> Iterator[Callable[[Process], Process]]:
+    """Keep programs until the test's end, and kill then what still runs."""
+    kept: list[Process] = []
+
+    def keep(process: Process) -> Process:
+        kept.append(process)
+        return process
+
+    yield keep
+    for process in kept:
+        process.kill()
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from tests.processes import Process, eventually, python
 from tests.security.secured import ROOT, SecuredBroker, Speaker, node
 
 Keep = Callable[[Speaker], Speaker]
+Run = Callable[[Process], Process]
 
 
 def mode(path: Path) -> int:
@@ -104,7 +105,9 @@ def test_mosquitto_s_own_program_reads_and_changes_the_password_file(tmp_path: P
     assert list(passwords.parse(file.read_text("utf-8"))) == ["kitchen"]
 
 
-def test_a_node_joins_with_the_one_file_that_was_carried_to_it(secured: SecuredBroker, tmp_path: Path) -> None:
+def test_a_node_joins_with_the_one_file_that_was_carried_to_it(
+    secured: SecuredBroker, tmp_path: Path, processes: Run
+) -> None:
     carried = tmp_path / "pi"
     carried.mkdir()
     secured.bridge("nodes", "add", "kitchen", "--output", str(carried / "kitchen.env"))
@@ -112,7 +115,7 @@ def test_a_node_joins_with_the_one_file_that_was_carried_to_it(secured: SecuredB
     subprocess.run(["awk", unpack, "kitchen.env"], cwd=carried, check=True)
     operator = watcher(secured)
 
-    running = node(carried / "kitchen.env", carried)
+    running = processes(node(carried / "kitchen.env", carried))
 
     eventually(
         lambda: any(topic == "sensors/kitchen/reading/main" for topic, _ in operator.received), told=running.output
@@ -123,15 +126,14 @@ def test_a_node_joins_with_the_one_file_that_was_carried_to_it(secured: SecuredB
 
 @pytest.mark.parametrize("how", [(), ("--mtls",)], ids=["password", "certificate"])
 def test_readings_reach_the_store_and_receipts_the_node(
-    secured: SecuredBroker, tmp_path: Path, how: tuple[str, ...]
+    secured: SecuredBroker, tmp_path: Path, how: tuple[str, ...], processes: Run
 ) -> None:
     env_file = secured.add("kitchen", *how)
     account = env_file_variables(secured.directory / "accounts" / "bridge.env")
     environment = secured.variables | account | {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
-    bridge = Process(
-        python("-m", "bridge", "run", "--only", "ingest"), tmp_path / "bridge.log", environment, tmp_path
-    )
-    running = node(env_file, tmp_path / "pi")
+    ingest = python("-m", "bridge", "run", "--only", "ingest")
+    bridge = processes(Process(ingest, tmp_path / "bridge.log", environment, tmp_path))
+    running = processes(node(env_file, tmp_path / "pi"))
 
     def receipted() -> bool:
         told = subprocess.run(
@@ -185,9 +187,11 @@ def test_a_removed_node_is_thrown_out_and_leaves_nothing_behind(
     assert not speakers(Speaker.of_node(env_file)).is_in
 
 
-def test_a_real_node_that_was_removed_cannot_come_back(secured: SecuredBroker, tmp_path: Path) -> None:
+def test_a_real_node_that_was_removed_cannot_come_back(
+    secured: SecuredBroker, tmp_path: Path, processes: Run
+) -> None:
     env_file = secured.add("kitchen", "--mtls")
-    running = node(env_file, tmp_path / "pi")
+    running = processes(node(env_file, tmp_path / "pi"))
     eventually(lambda: "connected to broker" in running.output(), told=running.output)
 
     secured.bridge("nodes", "remove", "kitchen")
