@@ -105,7 +105,7 @@ def _finish_responses(server: Flask, policy: str) -> None:
 def _compressed(response: Response) -> Response:
     """Compress what is text and long: the page's programs are megabytes, and its data come every second."""
     fits = (response.mimetype or "").startswith(COMPRESSIBLE) and response.status_code == 200
-    if not fits or response.is_streamed or response.headers.get("Content-Encoding"):
+    if not fits or response.is_streamed or response.direct_passthrough or response.headers.get("Content-Encoding"):
         return response
     response.headers.add("Vary", "Accept-Encoding")
     if not request.accept_encodings["gzip"] or (response.content_length or 0) < COMPRESSED_FROM_BYTES:

@@ -51,7 +51,7 @@ def _refresh(app: Dash, settings: BridgeSettings, watch: Watch, text_of_request:
     )
     def refresh(tick: int, shown: dict[str, str]) -> tuple[Any, ...]:
         facts, text = watch.look(), text_of_request()
-        now_shown = _signatures(facts, text)
+        now_shown = page.signatures(facts, text)
 
         def changed(name: str, make: Callable[[], object]) -> object:
             return no_update if shown.get(name) == now_shown[name] else make()
@@ -69,19 +69,6 @@ def _refresh(app: Dash, settings: BridgeSettings, watch: Watch, text_of_request:
             changed("nodes", lambda: page.node_options(facts)),
             now_shown,
         )
-
-
-def _signatures(facts: Facts, text: Texts) -> dict[str, str]:
-    """Return what tells whether a part has changed: parts that did not are left alone, with what has the focus."""
-    headline = views.headline(facts, text)
-    return {
-        "headline": str(headline),
-        "notices": f"{facts.fault}{facts.status.waiting.lost}",
-        "letters": str([letter.id for letter in facts.letters]) + str(facts.status.waiting.dead_letters),
-        "archives": str(facts.archives),
-        "lines": str(page.quantities(facts)),
-        "nodes": str(page.node_options(facts)),
-    }
 
 
 def _choose(app: Dash) -> None:
@@ -119,6 +106,7 @@ def _draw(app: Dash, store: Store, watch: Watch, text_of_request: TextOfRequest)
         Input("to", "value"),
         Input("node-choice", "value"),
         Input("zoom", "data"),
+        Input("chart-boxes", "children"),
     )
     def draw(
         tick: int | None,
@@ -127,6 +115,7 @@ def _draw(app: Dash, store: Store, watch: Watch, text_of_request: TextOfRequest)
         last: str | None,
         chosen: list[str] | None,
         zoomed: list[str] | None,
+        _boxes: object,
     ) -> tuple[list[Any], list[Any], list[Any]]:
         facts, text = watch.look(), text_of_request()
         selection = select(range_name, first, last, zoomed, facts.at_ms, text.zone)

@@ -28,10 +28,12 @@ QUARTER_MS = 900_000
 
 CONFIG: Any = {
     "displaylogo": False,
+    "displayModeBar": "hover",
     "doubleClick": "autosize",
+    "modeBarButtons": [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]],
     "responsive": True,
+    "showSendToCloud": False,
     "showTips": False,
-    "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d", "toImage"],
 }
 
 
@@ -59,6 +61,7 @@ def figure(
             **empty_layout(),
             "hovermode": "closest" if many else "x unified",
             "hoverlabel": {"namelength": -1},
+            "modebar": {"bgcolor": "rgba(0,0,0,0)"},
             "separators": ", " if text.language == "fr" else ".,",
             "showlegend": len(chart.drawn) > 1,
             "legend": {"orientation": "h", "y": -0.16, "yanchor": "top", "x": 0, "maxheight": 0.3},

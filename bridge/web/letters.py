@@ -10,7 +10,7 @@ from bridge.settings import BridgeSettings
 from bridge.store.database import Store
 from bridge.web.facts import Facts
 from bridge.web.texts import Texts
-from bridge.web.views import Children, labelled
+from bridge.web.views import Children, labelled, prose
 from mqtt_client.errors import SensorBridgeError
 from mqtt_client.logs import escape
 
@@ -23,11 +23,11 @@ def letters(facts: Facts, text: Texts, *, may_decide: bool) -> Children:
         return [html.P(text("letters_none"), className="empty")]
     shown: Children = [html.P(text("letters_intro"), className="help")]
     if not may_decide:
-        shown.append(html.P(text("letters_read_only"), className="help"))
+        shown.append(html.P(prose(text("letters_read_only")), className="help"))
     shown.append(html.Ul([_letter(letter, text, may_decide) for letter in facts.letters], className="letters"))
     more = facts.status.waiting.dead_letters - len(facts.letters)
     if more > 0:
-        shown.append(html.P(text("letters_more", number=more), className="help"))
+        shown.append(html.P(prose(text("letters_more", number=more)), className="help"))
     return shown
 
 

@@ -80,11 +80,23 @@ def layout(facts: Facts, text: Texts, *, may_decide: bool, has_rules: bool) -> C
             ),
             html.Footer(text("version", version=own_version(), store=facts.status.store)),
             dcc.Interval(id="tick", interval=TICK_MS),
-            dcc.Store(id="shown", data={}),
+            dcc.Store(id="shown", data=signatures(facts, text)),
             dcc.Store(id="zoom", data=None),
         ],
         className="page",
     )
+
+
+def signatures(facts: Facts, text: Texts) -> dict[str, str]:
+    """Return what tells whether a part has changed: parts that did not are left alone, with what has the focus."""
+    return {
+        "headline": str(headline(facts, text)),
+        "notices": f"{facts.fault} {facts.status.waiting.lost}",
+        "letters": f"{[letter.id for letter in facts.letters]} {facts.status.waiting.dead_letters}",
+        "archives": str(facts.archives),
+        "lines": str(quantities(facts)),
+        "nodes": str(node_options(facts)),
+    }
 
 
 def quantities(facts: Facts) -> list[str]:

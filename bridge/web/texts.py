@@ -16,7 +16,7 @@ WORDS: dict[str, dict[str, str]] = {
         "skip": "Aller au contenu",
         "language": "Langue",
         "loading": "Chargement…",
-        "no_script": "Cette page a besoin de JavaScript ; `mqtt-bridge status` dit la même chose dans un terminal.",
+        "no_script": "Cette page a besoin de JavaScript ; mqtt-bridge status dit la même chose dans un terminal.",
         "stale": "La page ne reçoit plus rien depuis un moment : le pont est arrêté ou injoignable. "
         "Ce qui suit est le dernier état connu.",
         "broken": "L'état ne peut pas être lu : {reason}. Ce qui suit est le dernier état connu.",
@@ -134,7 +134,7 @@ WORDS: dict[str, dict[str, str]] = {
         "skip": "Skip to content",
         "language": "Language",
         "loading": "Loading…",
-        "no_script": "This page needs JavaScript; `mqtt-bridge status` says the same on a terminal.",
+        "no_script": "This page needs JavaScript; mqtt-bridge status says the same on a terminal.",
         "stale": "The page has received nothing for a while: the bridge has stopped or cannot be reached. "
         "What follows is the last state known.",
         "broken": "The state cannot be read: {reason}. What follows is the last state known.",

@@ -31,6 +31,11 @@ def in_column(label: str) -> Attributes:
     return {"data-label": label}
 
 
+def prose(sentence: str) -> Children:
+    """Return a sentence with what stands between backticks as code."""
+    return [html.Code(part) if place % 2 else part for place, part in enumerate(sentence.split("`"))]
+
+
 def why_text(why: Why, text: Texts) -> str:
     """Return why a door stands still, in one sentence."""
     named = {
@@ -86,7 +91,7 @@ def _stage(stage: Stage, text: Texts) -> Component:
             what.append(html.Span(text("oldest", age=text.age(stage.age_s)), className="age"))
         elif stage.age_s is not None and stage.place == "archive":
             what.append(html.Span(text.ago(stage.age_s), className="age"))
-    said: Children = [html.P(why_text(stage.why, text), className="why")] if stage.why else []
+    said: Children = [html.P(html.Span(prose(why_text(stage.why, text))), className="why")] if stage.why else []
     heading = html.H3([text(stage.place), " ", badge(stage.flow.value, text(f"flow_{stage.flow.value}"))])
     return html.Li([heading, html.P(what), *said], className=f"stage {stage.flow.value}", id=f"way-{stage.place}")
 
@@ -117,11 +122,14 @@ def alarms(facts: Facts, text: Texts, *, has_rules: bool) -> Children:
 def nodes(facts: Facts, text: Texts) -> Children:
     """Return the table of nodes, or what to do where there is none."""
     if not facts.status.nodes:
-        return [html.P(text("nodes_none"), className="empty"), html.P(text("nodes_none_help"), className="help")]
+        return [
+            html.P(text("nodes_none"), className="empty"),
+            html.P(prose(text("nodes_none_help")), className="help"),
+        ]
     columns = ("node", "state", "values", "age", "waiting", "lost")
     sparks = {(line.node, line.sensor, line.quantity): line for line in facts.lines}
     version = facts.at_ms // SPARK_EVERY_MS
-    head = html.Thead(html.Tr([html.Th(text(column), scope="col", className=column) for column in columns]))
+    head = html.Thead(html.Tr([html.Th(text(column), scope="col") for column in columns]))
     rows = [_node(node, sparks, version, text) for node in facts.status.nodes]
     return [html.Table([html.Caption(text("nodes"), className="unseen"), head, html.Tbody(rows)], className="cards")]
 
@@ -152,7 +160,14 @@ def _node(node: NodeStatus, sparks: dict[tuple[str, str, str], Line], version: i
     return html.Tr(
         [
             html.Th(node.node, scope="row", className="node"),
-            *(html.Td(content, className=name, **in_column(text(name))) for name, content in cells),
+            *(
+                html.Td(
+                    content,
+                    className=f"{name} nothing" if content in (["0"], ["–"]) else name,
+                    **in_column(text(name)),
+                )
+                for name, content in cells
+            ),
         ],
         id=f"node-{node.node}",
         className=node.state,

@@ -99,7 +99,7 @@ def _broker(status: Status, totals: Totals) -> Stage:
 def _store(status: Status, totals: Totals) -> Stage:
     job, fault = _job(status, "ingest", totals.now_ms)
     if job is None or fault:
-        return Stage("store", Flow.STILL, totals.received, None, fault)
+        return Stage("store", Flow.OFF, totals.received)  # nobody has asked it; the door before says why
     if job.word == "full":
         reason = Why("why_full", {"reason": job.state.get("reason", "")})
         return Stage("store", Flow.STILL, totals.received, None, reason)
