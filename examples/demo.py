@@ -22,7 +22,7 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from types import FrameType
 
-from demo_programs import NODES, ROOT, DemoFailed, Programs, is_listening
+from demo_programs import NODES, ROOT, DemoFailed, Programs
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -153,15 +153,14 @@ class Screen:
 
     def _hints(self) -> list[str]:
         programs = self._programs
-        hints = [
+        return [
+            f"Page:   http://127.0.0.1:{programs.web_port}/",
             f"Broker: {'mosquitto' if programs.mosquitto else 'iotcore, embedded, keeps nothing on disk'}",
             f"Watch:  mosquitto_sub -V mqttv5 -p {programs.broker_port} -t 'sensors/#' -v",
             f"Server: curl 'http://127.0.0.1:{programs.server_port}/data?limit=3'",
             f"Bridge: {sys.executable} -m bridge status --env-file {programs.env_file('bridge')}",
             "End:    Ctrl-C",
         ]
-        page = f"Page:   http://127.0.0.1:{programs.web_port}/"
-        return [*hints[:-1], *([page] if is_listening(programs.web_port) else []), hints[-1]]
 
 
 @dataclass(frozen=True)
