@@ -265,7 +265,8 @@ def test_one_of_three_bridges_is_killed_and_one_restarted_and_nothing_is_lost_or
     node.process.kill()
     group.kill()
 
-    expected = Counter(f"office-{node.status()['epoch']}-{seq}" for seq in range(1, ROWS + 1))
+    epoch = node.status()["epoch"]
+    expected = Counter(f"office-{epoch}-{seq}" for seq in range(1, ROWS + 1))
     assert Counter(receiver.ids()) == expected
     assert group.archived() == expected
     assert status["lost"] == 0
