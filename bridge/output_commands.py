@@ -26,7 +26,9 @@ PICTURE = Path("graphique.png")
 def with_selection(command: Command) -> Command:
     """Give a command the options that say which readings are asked for."""
     for option in (
-        click.option("--quantity", "quantities", multiple=True, help="Only this quantity; may be given several times."),
+        click.option(
+            "--quantity", "quantities", multiple=True, help="Only this quantity; may be given several times."
+        ),
         click.option("--node", "nodes", multiple=True, help="Only this node; may be given several times."),
         click.option("--to", "until", metavar="TIME", help="Before this time; a day is included."),
         click.option("--from", "since", metavar="TIME", help=f"From this time on: {ALLOWED}."),
@@ -101,7 +103,9 @@ def plot(
 
 @click.command("export")
 @with_selection
-@click.option("--format", "form", type=click.Choice(FORMATS), help="Unless given, as the output's name ends; else csv.")
+@click.option(
+    "--format", "form", type=click.Choice(FORMATS), help="Unless given, as the output's name ends; else csv."
+)
 @click.option(
     "--output", type=click.Path(path_type=Path), help="A file, for Parquet a folder; standard output unless given."
 )

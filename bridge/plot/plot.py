@@ -76,9 +76,7 @@ _OFFSETS = {
 }
 
 
-def plot_archives(
-    settings: BridgeSettings, *, theme: str = "light", stop: threading.Event | None = None
-) -> Path:
+def plot_archives(settings: BridgeSettings, *, theme: str = "light", stop: threading.Event | None = None) -> Path:
     """Draw what the archive folder holds; return the picture's path. Waits while another process archives.
 
     Raises:

@@ -56,9 +56,7 @@ def plot_selected(
     return gaps
 
 
-def selected_series(
-    settings: BridgeSettings, store: Store, selection: Selection
-) -> tuple[list[Series], list[Gap]]:
+def selected_series(settings: BridgeSettings, store: Store, selection: Selection) -> tuple[list[Series], list[Gap]]:
     """Return the lines of what is asked for, and what could not be read."""
     lines: list[Series] = []
     with store.read() as connection:
