@@ -19,7 +19,7 @@ from mqtt_client.errors import StorageFull
 
 log = logging.getLogger("rollups")
 
-LOOK_S = 0.5
+LOOK_S = 0.25
 GIVE_WAY_S = 0.004
 """Between two transactions: longer than a waiting writer sleeps before it looks at the lock again."""
 RETRY_S = 5.0

@@ -23,7 +23,7 @@ from bridge.store import schema
 from mqtt_client.errors import StorageFull
 
 BUSY_TIMEOUT_S = 30.0
-HEAD = "0004"
+HEAD = "0005"
 """The newest migration; a test compares it with the folder ``migrations``."""
 
 

@@ -1,4 +1,6 @@
-"""Roll-ups: count, least, greatest and sum of each quantity by minute and by hour, kept when readings are pruned.
+"""Roll-ups: count, least, greatest and sum of each quantity by minute and by hour, and its newest value.
+
+They stay when readings are pruned.
 
 A burst queues its readings in the transaction that commits them, for the
 price of one short row; :class:`Rollups` adds them up later, and takes the
@@ -12,7 +14,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
-from sqlalchemy import Connection, Table, case, delete, func, insert, select
+from sqlalchemy import Connection, Table, bindparam, case, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from bridge.store import schema
@@ -121,16 +123,20 @@ class Rollups:
     def _add(self, connection: Connection, readings: list[tuple[int, str, int, dict[str, float]]]) -> None:
         minutes: Sums = {}
         hours: Sums = {}
+        newest: dict[int, tuple[int, float]] = {}
         for node_id, sensor, time_ms, values in readings:
             minute = time_ms - time_ms % MINUTE_MS
             for quantity, value in values.items():
                 number = self._number(connection, (node_id, sensor, quantity))
                 if number is not None:
                     _count(minutes, (number, minute), value)
+                    if number not in newest or time_ms >= newest[number][0]:
+                        newest[number] = (time_ms, value)
         for (number, minute), sums in minutes.items():
             _join(hours, (number, minute - minute % HOUR_MS), sums)
         _merge(connection, schema.rollups_minute, minutes)
         _merge(connection, schema.rollups_hour, hours)
+        _note_newest(connection, newest)
 
     def _number(self, connection: Connection, key: Key) -> int | None:
         """Return a series' number, making its row at first; None when its node has too many already."""
@@ -189,6 +195,23 @@ def _join(sums: Sums, key: tuple[int, int], more: list[float]) -> None:
         sums[key] = list(more)
     else:
         sums[key] = [known[0] + more[0], min(known[1], more[1]), max(known[2], more[2]), known[3] + more[3]]
+
+
+def _note_newest(connection: Connection, newest: dict[int, tuple[int, float]]) -> None:
+    """Note the newest value of each series; what is late replaces nothing."""
+    if not newest:
+        return
+    table = schema.series.c
+    older = table.last_ms.is_(None) | (table.last_ms <= bindparam("time"))
+    connection.execute(
+        update(schema.series)
+        .where(table.id == bindparam("number"), older)
+        .values(last_ms=bindparam("time"), last_value=bindparam("content")),
+        [
+            {"number": number, "time": time_ms, "content": value}
+            for number, (time_ms, value) in sorted(newest.items())
+        ],
+    )
 
 
 def _merge(connection: Connection, table: Table, sums: Sums) -> None:

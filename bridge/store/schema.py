@@ -276,6 +276,8 @@ series = Table(  # one quantity of one sensor
     Column("node_id", ForeignKey("nodes.id"), nullable=False),
     Column("sensor", String(64), nullable=False),
     Column("quantity", String(64), nullable=False),
+    Column("last_ms", BigInteger),  # when its newest value was measured
+    Column("last_value", Double),
     UniqueConstraint("node_id", "sensor", "quantity", name="uq_series_node_id_sensor_quantity"),
 )
 

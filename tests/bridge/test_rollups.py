@@ -179,3 +179,19 @@ def test_readings_of_an_older_release_are_queued_by_its_migration(tmp_path: Path
 
     assert [row[2:5] for row in kept(old)] == [("humidity", START_MS, 1), ("temperature", START_MS, 1)]
     old.close()
+
+
+def test_the_newest_value_of_each_sensor_is_known_and_a_late_one_does_not_replace_it(
+    store: Store, intake: Intake
+) -> None:
+    intake.put(
+        [message(1, START_MS + 5000, {"temperature": 20.0}), message(2, START_MS + 9000, {"temperature": 21.0})]
+    )
+    add_all(store)
+    intake.put([message(3, START_MS, {"temperature": 5.0})])
+
+    add_all(store)
+
+    with store.read() as connection:
+        newest = connection.execute(select(schema.series.c.last_ms, schema.series.c.last_value)).one()
+    assert tuple(newest) == (START_MS + 9000, 21.0)
