@@ -119,7 +119,8 @@ start_service() {
     install -m 0644 "$source_folder/deploy/systemd/$program.service" "$unit"
     systemctl daemon-reload
     systemctl enable --quiet "$program"
-    "$wrapper" check || fail "the settings in $configuration/$settings need a person (above); then: systemctl restart $program" 2
+    "$wrapper" check || [ $? = 1 ] ||
+        fail "the settings in $configuration/$settings need a person (above); then: systemctl restart $program" 2
     systemctl restart "$program"
     systemctl --no-pager --lines=0 status "$program"
 }
