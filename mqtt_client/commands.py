@@ -9,7 +9,8 @@ else here is forgotten with the process.
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from mqtt_client.errors import InvalidReading
 from mqtt_client.messages import Command, CommandId, CommandResult, decode
@@ -25,14 +26,13 @@ ALLOWED = '{"id":"…","name":"read"|"identify"|"set-interval","value":seconds o
 NO_LED = "this node has no LED; set NODE_LED_PIN"
 
 
-@dataclass
-class PendingRead:
+class PendingRead(msgspec.Struct):
     """A ``read`` whose sensors have not all answered."""
 
     id: str
     until: float
     waiting: set[str]
-    faults: list[str] = field(default_factory=list)
+    faults: list[str] = []
 
 
 class Commands:

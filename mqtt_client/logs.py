@@ -4,7 +4,6 @@ What a stranger sent can appear in a message, so control characters are
 escaped: nobody can forge a line or colour a terminal.
 """
 
-import json
 import logging
 import re
 import sys
@@ -38,6 +37,8 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record."""
+        import json  # a program that logs text spares it
+
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),

@@ -2,9 +2,12 @@
 
 import logging
 import signal
+from pathlib import Path
 
+from mqtt_client import logs
 from mqtt_client.clock import SystemTime
 from mqtt_client.errors import OutboxDamaged
+from mqtt_client.exits import settings_from, told
 from mqtt_client.node import Node
 from mqtt_client.notify import Notifier
 from mqtt_client.outbox.opening import open_outbox
@@ -14,6 +17,13 @@ from mqtt_client.sensors.sensor import Sensor
 from mqtt_client.settings import NodeSettings
 
 log = logging.getLogger("node")
+
+
+def run_from(env_file: Path | None) -> None:
+    """Run a node with the settings of the environment and an env file; end the process with 1 or 2 if it cannot."""
+    logs.set_up()
+    with told():
+        run_node(settings_from(env_file))
 
 
 def run_node(settings: NodeSettings) -> None:

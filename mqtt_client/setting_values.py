@@ -4,9 +4,8 @@ import os
 import platform
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
 
 from mqtt_client.errors import InvalidReading
@@ -171,8 +170,7 @@ def tolerance_by_quantity(text: str) -> dict[str, float]:
     return pairs
 
 
-@dataclass(frozen=True)
-class SensorSpec:
+class SensorSpec(NamedTuple):
     """One entry of NODE_SENSORS: ``name=driver[:argument]``."""
 
     name: str

@@ -9,7 +9,6 @@ a file.
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar, get_args, get_type_hints
@@ -42,8 +41,7 @@ from mqtt_client.setting_values import (
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Setting(Generic[T]):
+class Setting(msgspec.Struct, Generic[T], frozen=True):
     """What the loader knows of one variable; its name is the field's, in capitals."""
 
     default: str

@@ -4,8 +4,9 @@ Which seqs are held, published or to be deleted are sets of intervals, so every
 decision is made without a query, and costs by holes and not by readings.
 """
 
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import msgspec
 
 from mqtt_client.intervals import Interval, Intervals
 from mqtt_client.reading import Clock
@@ -32,8 +33,7 @@ class Row(NamedTuple):
     monotonic_ms: int
 
 
-@dataclass(frozen=True)
-class Loss:
+class Loss(NamedTuple):
     """Seqs that the node had to give up; ``last`` None is an unknown number."""
 
     id: int
@@ -43,8 +43,7 @@ class Loss:
     reason: str
 
 
-@dataclass
-class Epoch:
+class Epoch(msgspec.Struct):
     """One epoch: the seqs from 1 to ``next_seq`` - 1."""
 
     id: int
@@ -52,14 +51,14 @@ class Epoch:
     next_seq: int
     certain_from: int
     """From here on, what was published is known for certain, since it was published by this process."""
-    rows: Intervals = field(default_factory=Intervals)
-    published: Intervals = field(default_factory=Intervals)
+    rows: Intervals = msgspec.field(default_factory=Intervals)
+    published: Intervals = msgspec.field(default_factory=Intervals)
     """Acknowledged by the broker; only what is not in it goes out for the first time."""
-    attempted: Intervals = field(default_factory=Intervals)
+    attempted: Intervals = msgspec.field(default_factory=Intervals)
     """Handed to the broker by this process, whatever became of it."""
-    doomed: Intervals = field(default_factory=Intervals)
+    doomed: Intervals = msgspec.field(default_factory=Intervals)
     """Settled, and to be deleted with the next commit."""
-    held: Intervals = field(default_factory=Intervals)
+    held: Intervals = msgspec.field(default_factory=Intervals)
     """Waiting for the clock."""
 
     @property
