@@ -31,8 +31,9 @@ class Stop(threading.Event):
         self._line = socket.socket(fileno=os.dup(LINE))
 
         def watch() -> None:
-            while os.read(LINE, 1):
-                pass
+            with suppress(ConnectionError):  # the service was killed before it had read all pulses
+                while os.read(LINE, 1):
+                    pass
             self.set()
 
         threading.Thread(target=watch, name="line", daemon=True).start()

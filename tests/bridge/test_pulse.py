@@ -84,6 +84,18 @@ def test_a_job_stops_when_the_service_is_gone() -> None:
     assert process.wait(30) == 0
 
 
+def test_a_job_stops_also_when_the_service_was_killed_before_it_read_the_pulses() -> None:
+    ours, theirs = socket.socketpair()
+    program = "from bridge.pulse import Stop; stop = Stop(); stop.hold_line(); stop.wait()"
+    with theirs:
+        process = subprocess.Popen(python("-c", program), stdin=theirs.fileno())
+    ours.recv(1, socket.MSG_PEEK)  # a pulse has come, and stays unread
+
+    ours.close()
+
+    assert process.wait(30) == 0
+
+
 def test_waiting_ends_at_its_time_and_with_the_order() -> None:
     stop = Stop()
 
