@@ -11,6 +11,7 @@ import click
 from bridge import dead_letters, output_commands
 from bridge.command import FAILED, with_settings
 from bridge.dead_letters import DeadLetter
+from bridge.errors import StoreDamaged
 from bridge.provision.commands import broker, nodes
 from bridge.settings import BridgeSettings
 from bridge.store.database import Store, open_store
@@ -33,7 +34,7 @@ def main() -> None:
 @with_settings
 def run(settings: BridgeSettings, only: str | None, lifeline: bool) -> None:
     """Run the bridge until it is told to stop (SIGTERM or Ctrl-C)."""
-    from bridge.service import make_store_whole, run_service, stop_at_signals
+    from bridge.service import STORE_DAMAGED, make_store_whole, run_service, stop_at_signals
 
     stop = stop_at_signals()
     if only is None:

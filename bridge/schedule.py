@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import delete, insert, select
 
+from bridge.errors import StoreDamaged
 from bridge.rollups import keep_rollups
 from bridge.settings import BridgeSettings
 from bridge.store import schema
@@ -95,6 +96,8 @@ def _run(store: Store, task: Task) -> str:
     try:
         task.do()
         _note_run(store, task.name, started_ms)
+    except StoreDamaged:
+        raise
     except (TryLater, PersonNeeded, OSError) as exc:
         log.error("%s failed and is tried again in %.0f s; nothing is lost: %s", task.name, RETRY_S, exc)
         task.retry_ms = now_ms() + int(min(RETRY_S, task.interval_s) * 1000)

@@ -18,7 +18,7 @@ from contextlib import suppress
 
 from bridge.pulse import Stop
 from bridge.settings import BridgeSettings
-from bridge.store import locks
+from bridge.store import damage, locks
 from bridge.store.database import sqlite_path
 from mqtt_client.notify import Notifier
 
@@ -32,6 +32,8 @@ LEASES_LIVE_ON_S = 12.0
 STEADY_S = 60.0
 DELAY_MAX_S = 30.0
 USAGE_OR_SETTINGS = 2
+STORE_DAMAGED = 3
+"""A job's own word to its service, which then sets the store aside."""
 SILENT_S = {"ingest": 120.0, "forward": 120.0, "archive": 900.0}
 """A job that has not asked for so long whether to stop hangs: plots and large files take minutes, no commit does."""
 
@@ -98,6 +100,7 @@ class Job:
             log.warning("%s did not end in time and is killed; nothing is lost by it", self.name)
             self._process.kill()
             self._process.wait()
+        self._process = None
 
     def close(self) -> None:
         """Let go of its line."""
@@ -112,6 +115,20 @@ LOCKS = {"archive": "schedule", "alarms": "alarm-job"}
 def lock_of(job: str) -> str:
     """Return the lock that a job holds for as long as it runs."""
     return LOCKS.get(job, job)
+
+
+def _locks_of(jobs: Sequence[str]) -> list[str]:
+    """Return the locks of all that may have the store open; ``archive`` is that of commands by hand."""
+    return [*map(lock_of, jobs), "archive"]
+
+
+def make_store_whole(settings: BridgeSettings, jobs: Sequence[str]) -> None:
+    """Set a damaged store aside before these jobs begin.
+
+    Raises:
+        LockHeld: another service does one of them already.
+    """
+    damage.make_whole(settings, _locks_of(jobs))
 
 
 def run_service(
@@ -138,25 +155,36 @@ def run_service(
     status = 0
     try:
         while not stop.is_set() and status == 0:
-            now = time.monotonic()
+            now, is_damaged = time.monotonic(), False
             for job in children:
                 ended = job.tend(now)
                 if ended == USAGE_OR_SETTINGS:
                     status = ended
+                elif ended == STORE_DAMAGED:
+                    is_damaged = True
                 elif ended is not None:
                     log.error("%s ended with %s; starting it again", job.name, _status_text(ended))
+            if is_damaged:
+                _end(children)
+                damage.make_whole(settings, _locks_of(jobs), is_known=True)
             if notifier.is_due(now):
                 _tell(notifier, children, now)
             stop.wait(0.1)
     finally:
         notifier.stopping()
-        deadline = time.monotonic() + END_WITHIN_S
+        _end(children)
         for job in children:
-            job.end()
-        for job in children:
-            job.wait(deadline)
             job.close()
     return status
+
+
+def _end(jobs: Sequence[Job]) -> None:
+    """End all processes in order."""
+    deadline = time.monotonic() + END_WITHIN_S
+    for job in jobs:
+        job.end()
+    for job in jobs:
+        job.wait(deadline)
 
 
 def _tell(notifier: Notifier, jobs: Sequence[Job], now: float) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, func, select
 from bridge.settings import BridgeSettings
 from bridge.store import schema
 from bridge.store.counters import counted
+from bridge.store.damage import were_set_aside
 from bridge.store.database import Store, now_ms
 from bridge.store.jobs import JobState, reported
 from bridge.store.schema import RangeKind
@@ -191,6 +192,11 @@ def _problems(
     settings: BridgeSettings, numbers: Waiting, jobs: dict[str, JobState], nodes: list[NodeStatus], now: int
 ) -> list[str]:
     found = _problems_of_jobs(settings, jobs, now)
+    found += [
+        f"the store was damaged, and the damaged one set aside as {file}: readings that it had neither forwarded nor "
+        "archived are only there; move it away when you have looked at it"
+        for file in were_set_aside(settings.store_url)
+    ]
     if not nodes:
         found.append(
             "no node was ever heard: have nodes and bridge the same broker and MQTT_TOPIC_PREFIX? "

@@ -18,7 +18,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from bridge.errors import StoreBusy, StoreUnusable
+from bridge.errors import StoreBusy, StoreDamaged, StoreUnusable
 from bridge.store import schema
 from mqtt_client.errors import StorageFull
 
@@ -86,8 +86,8 @@ def translated() -> Iterator[None]:
             raise StorageFull(f"the store's disk is full or failing: {text}") from exc
         if "locked" in text or "busy" in text:
             raise StoreBusy(f"the store is busy: {text}") from exc
-        if isinstance(exc.orig, sqlite3.DatabaseError) and ("malformed" in text or "not a database" in text):
-            raise StoreUnusable(f"the store is damaged: {text}") from exc
+        if is_damage(text):
+            raise StoreDamaged(f"the store is damaged: {text}") from exc
         raise
 
 
@@ -97,6 +97,11 @@ def _raise_postgres(text: str, code: str | None, exc: DBAPIError) -> None:
         raise StorageFull(f"the store's disk is full: {text}") from exc
     if code is None or code[:2] in ("08", "40", "53", "55", "57"):  # connection, rollback, resources, locks, operator
         raise StoreBusy(f"the store cannot be used now: {text}") from exc
+
+
+def is_damage(text: str) -> bool:
+    """Tell whether a message of SQLite's says that the file is corrupt."""
+    return any(sign in text for sign in ("malformed", "not a database", "unsupported file format", "corrupt"))
 
 
 def sqlite_path(url: str) -> Path | None:
@@ -110,6 +115,7 @@ def open_store(url: str, *, create: bool = True) -> Store:
 
     Raises:
         StoreUnusable: it cannot be opened, is missing while create is false, or is of a newer release.
+        StoreDamaged: it is corrupt.
         StorageFull: the disk is full.
     """
     file = sqlite_path(url)
