@@ -6,15 +6,17 @@ nothing of this is in the product. By hand::
     python -m tests.faults.torture --seconds 40 --seed 1 --break acknowledge-before-commit
 """
 
+import os
+import signal
 import sqlite3
-from collections.abc import Callable
-from typing import Any
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
 
 
 def acknowledge_before_commit() -> None:
     """Let ingest acknowledge, and receipt, what a failing or killed commit then loses."""
-    import time
-
     from bridge.ingest.ingest import Ingest
     from bridge.ingest.subscription import Subscription
     from bridge.store.intake import Intake, Message
@@ -50,8 +52,6 @@ def acknowledge_before_commit() -> None:
 
 def settle_on_puback() -> None:
     """Let the node forget what the broker acknowledged."""
-    import os
-
     os.environ["NODE_CONFIRM"] = "broker"
 
 
@@ -71,6 +71,8 @@ def archive_without_intent() -> None:
     """Let the archiver forget, after a kill, that it had begun: rows of an open archive go to the next one too."""
     from sqlalchemy import delete, update
 
+    from bridge.archive import durable
+    from bridge.archive.adoption import Adopted
     from bridge.store import schema, shelf
     from bridge.store.database import Store
     from bridge.store.schema import ArchiveState
@@ -84,20 +86,39 @@ def archive_without_intent() -> None:
                 connection.execute(delete(archives).where(archives.c.id == number))
         return []
 
+    rename_new, died = durable.rename_new, Path("died-while-archiving")
+
+    def rename_and_die(source: Path, target: Path) -> None:
+        rename_new(source, target)
+        if target.suffix == ".xlsx" and not died.exists():  # once: both files are in place, the store not told
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def look_into(_self: Adopted, _folders: Iterable[Path]) -> None:
+        """Never look what files hold already."""
+
     shelf.open_archives = none_open
+    durable.rename_new = rename_and_die
+    Adopted.look_into = look_into  # type: ignore[method-assign,assignment]
 
 
-BREAKS: dict[str, tuple[str, Callable[[], None]]] = {
-    "acknowledge-before-commit": ("bridge", acknowledge_before_commit),
-    "settle-on-puback": ("node", settle_on_puback),
-    "no-unique-index": ("receiver", no_unique_index),
-    "archive-without-intent": ("bridge", archive_without_intent),
+class Break(NamedTuple):
+    """A break: who wears it, how it is put on, and the faults that bring it to light."""
+
+    program: str
+    put_on: Callable[[], None]
+    faults: tuple[str, ...]
+
+
+BREAKS = {
+    "acknowledge-before-commit": Break("bridge", acknowledge_before_commit, ("kill ingest", "kill bridge")),
+    "settle-on-puback": Break("node", settle_on_puback, ("empty broker", "refuse bridge")),
+    "no-unique-index": Break("receiver", no_unique_index, ("server reset", "kill forward")),
+    "archive-without-intent": Break("bridge", archive_without_intent, ("delay server",)),
 }
-"""Name, and which program wears it."""
 
 
 def wear(name: str, program: str) -> None:
     """Put a break on this process, if it is of that program."""
-    whose, put_on = BREAKS[name]
-    if program == whose:
-        put_on()
+    if program == BREAKS[name].program:
+        BREAKS[name].put_on()

@@ -60,6 +60,8 @@ def judge(world: World, *, forgiven: frozenset[str] = frozenset()) -> Verdict:
     doubled = {one for one, number in counted.items() if number > 1}
     complain("taken, and neither received nor told as lost", taken.keys() - arrived - lost - forgiven)
     complain("received, and still told as lost", (arrived & lost) - forgiven)
+    complain("told as lost, and not given up by its node", lost - world.ledger.given_up - forgiven)
+    complain("given up by its node, and neither received nor told", world.ledger.given_up - arrived - lost - forgiven)
     complain("received, and never taken", arrived - taken.keys())
     complain("doubled at the receiver", doubled)
     complain("taken twice, with different content", world.ledger.conflicts - forgiven)

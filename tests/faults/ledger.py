@@ -1,6 +1,6 @@
-"""What was taken, by the outbox's own record: a trigger writes it in the very commit that takes a reading.
+"""What was taken and given up, by the outbox's own record: triggers write it in the very commit that does it.
 
-The node that the harness runs puts a table ``taken`` and two triggers into its
+The node that the harness runs puts two tables and their triggers into its
 outbox (:func:`keep`); the harness reads it into a :class:`Ledger` as often as
 it likes, and before it does something to the file. A reading whose identity or
 time changed before it was ever published is known by what it became.
@@ -12,12 +12,15 @@ from typing import NamedTuple
 
 from mqtt_client.reading import Reading, decode, reading_id
 
-TRIGGERS = """
+RECORD = """
 CREATE TABLE IF NOT EXISTS taken (number INTEGER PRIMARY KEY AUTOINCREMENT, payload BLOB, before BLOB);
 CREATE TRIGGER IF NOT EXISTS taken_put AFTER INSERT ON readings
     BEGIN INSERT INTO taken (payload) VALUES (new.payload); END;
 CREATE TRIGGER IF NOT EXISTS taken_changed AFTER UPDATE ON readings WHEN new.payload IS NOT old.payload
     BEGIN INSERT INTO taken (payload, before) VALUES (new.payload, old.payload); END;
+CREATE TABLE IF NOT EXISTS given_up (epoch TEXT, first INTEGER, last INTEGER, PRIMARY KEY (epoch, first));
+CREATE TRIGGER IF NOT EXISTS loss_added AFTER INSERT ON losses WHEN new.last IS NOT NULL
+    BEGIN INSERT OR REPLACE INTO given_up SELECT epoch, new.first, new.last FROM epochs WHERE id = new.epoch_id; END;
 """
 
 
@@ -28,10 +31,10 @@ def keep() -> None:
     begin = Outbox.__init__
 
     def begin_and_record(self: Outbox, connection: sqlite3.Connection, *args: object, **named: object) -> None:
-        connection.executescript(TRIGGERS)
+        connection.executescript(RECORD)
         begin(self, connection, *args, **named)  # type: ignore[arg-type]
 
-    Outbox.__init__ = begin_and_record  # type: ignore[assignment,method-assign]
+    Outbox.__init__ = begin_and_record  # type: ignore[method-assign]
 
 
 class Held(NamedTuple):
@@ -46,18 +49,22 @@ class Ledger:
 
     def __init__(self) -> None:
         self.taken: dict[str, Reading] = {}
+        self.given_up: set[str] = set()
+        """Every number that a node gave up for lost, of readings taken or refused by a full card."""
         self.conflicts: set[str] = set()
         """Ids that were taken twice, with other contents: a card was copied, or went back in time."""
         self._read_through: dict[Path, int] = {}
 
-    def absorb(self, outbox: Path) -> None:
-        """Read what an outbox has taken since the last time."""
+    def absorb(self, node: str, outbox: Path) -> None:
+        """Read what an outbox has taken since the last time, and all that it has given up."""
         if not outbox.exists():
             return
         connection = sqlite3.connect(f"{outbox.as_uri()}?mode=ro", uri=True, timeout=30)
         try:
             query = "SELECT number, payload, before FROM taken WHERE number > ? ORDER BY number"
             rows = connection.execute(query, (self._read_through.get(outbox, 0),)).fetchall()
+            for epoch, first, last in connection.execute("SELECT epoch, first, last FROM given_up"):
+                self.given_up.update(reading_id(node, epoch, seq) for seq in range(first, last + 1))
         except sqlite3.OperationalError:  # made a moment ago, without its tables
             return
         finally:

@@ -139,8 +139,8 @@ class Proxy:
         self._ends |= ends
         try:
             await asyncio.gather(self._pump(reader, onward), self._pump(onward_reader, writer))
-        except OSError:
-            pass
+        except (OSError, asyncio.CancelledError):
+            pass  # the end of one is the end of both
         finally:
             self._ends -= ends
             for end in ends:

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from tests.faults.bad_server import MOODS
@@ -56,26 +57,26 @@ class Schedule:
         found: list[tuple[str, str, Callable[[], Heal]]] = []
         for name in ("broker", "bridge", "receiver", *world.node_names):
             kind = "node" if name in world.node_names else name
-            found.append((f"kill {kind}", name, lambda name=name: self._kill(name)))
-            found.append((f"pause {kind}", name, lambda name=name: self._pause(world.process(name).process.pid)))
+            found.append((f"kill {kind}", name, partial(self._kill, name)))
+            found.append((f"pause {kind}", name, partial(self._pause, partial(self._pid, name))))
         found.append(("empty broker", "broker", self._empty_broker))
         found.append(("kill service alone", "bridge", self._kill_service))
         for job in JOBS:
-            found.append((f"kill {job}", "bridge", lambda job=job: self._kill_job(job)))
-            found.append((f"pause {job}", "bridge", lambda job=job: self._pause(world.job(job))))
+            found.append((f"kill {job}", "bridge", partial(self._kill_job, job)))
+            found.append((f"pause {job}", "bridge", partial(self._pause, partial(world.job, job))))
         for command in ("archive", "cleanup"):
-            found.append((f"kill {command} by hand", f"hand {command}", lambda word=command: self._by_hand(word)))
+            found.append((f"kill {command} by hand", f"hand {command}", partial(self._by_hand, command)))
         for name in world.links:
             kind = "node" if name in world.node_names else name
             for how in ("cut", "reset", "stall", "delay", "truncate", "refuse"):
-                found.append((f"{how} {kind}", f"link {name}", lambda name=name, how=how: self._link(name, how)))
+                found.append((f"{how} {kind}", f"link {name}", partial(self._link, name, how)))
         for mood in MOODS:
-            found.append((f"server {mood}", "server", lambda mood=mood: self._mood(mood)))
+            found.append((f"server {mood}", "server", partial(self._mood, mood)))
         for name in world.disks:
-            found.append((f"full disk {name}", f"disk {name}", lambda name=name: self._fill(name)))
+            found.append((f"full disk {name}", f"disk {name}", partial(self._fill, name)))
         for name in (*world.node_names, "bridge"):
             kind = "node" if name in world.node_names else name
-            found.append((f"clock {kind}", f"clock {name}", lambda name=name: self._jump(name)))
+            found.append((f"clock {kind}", f"clock {name}", partial(self._jump, name)))
         return found
 
     # The schedule -------------------------------------------------------------------------------
@@ -137,7 +138,11 @@ class Schedule:
                 os.kill(pid, signal.SIGKILL)
         return _nothing
 
-    def _pause(self, pid: int | None) -> Heal:
+    def _pid(self, name: str) -> int:
+        return self._world.process(name).process.pid
+
+    def _pause(self, find: Callable[[], int | None]) -> Heal:
+        pid = find()
         if pid is None:
             return _nothing
 

@@ -4,7 +4,9 @@ import contextlib
 import errno
 import os
 import resource
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -13,12 +15,11 @@ PIECE = bytes(64 * 1024)
 
 
 class SmallDisk:
-    """A folder on a disk of its own."""
+    """A folder on a disk of its own, outside of where tests' folders lie and are tidied up."""
 
-    def __init__(self, folder: Path, users: Callable[[], Iterable[int]]) -> None:
+    def __init__(self, users: Callable[[], Iterable[int]]) -> None:
         """Make it; ``users`` returns the processes that write there, which matters where nothing can be mounted."""
-        folder.mkdir(parents=True)
-        self.folder = folder
+        self.folder = folder = Path(tempfile.mkdtemp(prefix="small-disk-"))
         self._users = users
         self._limited: list[int] = []
         mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE_BYTES},mode=777", "tmpfs", str(folder)]
@@ -60,6 +61,7 @@ class SmallDisk:
         self.empty()
         if self._is_mounted:
             subprocess.run(["umount", "-l", str(self.folder)], check=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _works(command: list[str]) -> bool:

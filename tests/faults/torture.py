@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.faults.breaks import BREAKS
@@ -94,9 +94,10 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=time.time_ns() % 10_000)
     parser.add_argument("--nodes", type=int, default=4)
-    parser.add_argument("--interval", type=float, default=0.01, help="seconds between two readings of a node")
+    parser.add_argument("--interval", type=float, default=0.02, help="seconds between two readings of a node")
     parser.add_argument("--batch-size", type=int, help="readings in one POST; 1 or 50 by the seed unless given")
     parser.add_argument("--gap", type=float, default=4.0, help="mean seconds from one fault to the next")
+    parser.add_argument("--archive-interval", type=float, help="seconds; 3, in a long run 30, unless given")
     parser.add_argument("--longest", type=float, default=8.0, help="seconds that a fault lasts at most")
     parser.add_argument("--only", action="append", default=[], help="a kind of fault, such as 'kill node'; several")
     parser.add_argument("--break", dest="worn_break", choices=sorted(BREAKS), help="break the product on purpose")
@@ -106,6 +107,8 @@ def main() -> int:
     plan = plan_of(
         given.seed, given.nodes, given.interval, given.batch_size, given.worn_break, long=given.seconds > 300
     )
+    if given.archive_interval:
+        plan = replace(plan, archive_interval_s=given.archive_interval)
     folder = given.keep or Path(tempfile.mkdtemp(prefix="torture-"))
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -116,7 +119,7 @@ def main() -> int:
             gap_s=given.gap,
             longest_s=given.longest,
             drain_s=max(180.0, given.seconds / 2),
-            only=given.only,
+            only=given.only or (BREAKS[given.worn_break].faults if given.worn_break else ()),
             told=True,
         )
     finally:

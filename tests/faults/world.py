@@ -57,14 +57,19 @@ class World:
         self.ended: list[str] = []
         """What ended although nobody had killed it, and how."""
         self._proxies = Proxies()
+        self._web_port = free_port()
         self._expected: dict[str, Process] = {}
         self.disks: dict[str, SmallDisk] = {}
         for name in ("outbox", "store", "archives", "broker"):
-            self.disks[name] = SmallDisk(folder / f"disk-{name}", self.pids)
+            self.disks[name] = SmallDisk(self.pids)
         self.clocks = {
             name: MovableClock(folder / f"{name}.clock") for name in (*self.node_names, "bridge", "receiver")
         }
-        self._start()
+        try:
+            self._start()
+        except BaseException:
+            self.end()
+            raise
 
     def _start(self) -> None:
         queued = f"max_queued_messages {self.plan.queued_messages}" if self.plan.queued_messages < 1_000_000 else ""
@@ -73,8 +78,8 @@ class World:
         self.receiver_port = free_port()
         self.receiver = self._process(
             "receiver",
-            "-m",
-            "examples.receiver",
+            "-c",
+            "from examples.receiver import main; main()",
             "--port",
             str(self.receiver_port),
             "--database",
@@ -138,6 +143,7 @@ class World:
             "OUTBOX_MAX_READINGS": str(BOUNDED if bounded else 1_000_000),
             "STORE_URL": f"sqlite:///{self.store}",
             "SERVER_URL": f"http://127.0.0.1:{self.links['server'].port}/data" if hasattr(self, "links") else "",
+            "WEB_PORT": str(self._web_port),
             "SERVER_BATCH_SIZE": str(self.plan.batch_size),
             "SERVER_TIMEOUT": "5",
             "SERVER_MAX_TRIES": "3",
@@ -238,7 +244,7 @@ class World:
         """Read what was taken since the last time."""
         for node in self.node_names:
             with contextlib.suppress(sqlite3.OperationalError):  # its disk is full; there is a next time
-                self.ledger.absorb(self.outbox(node))
+                self.ledger.absorb(node, self.outbox(node))
 
     # The end of a run ---------------------------------------------------------------------------
 
