@@ -31,6 +31,7 @@ NEEDED = 3
 MAX_DELAY_S = 30.0
 TAKEN_OVER = 0x8E
 MAX_TAKEN_OVER_DELAY_S = 300.0
+UNANSWERED = "it ends the connection unanswered: is MQTT_TLS_CA set, and MQTT_PORT that of TLS?"
 P = ParamSpec("P")
 
 
@@ -110,6 +111,7 @@ class Connection:
         self._events = events
         self._generation = 0
         self._min_delay_s = 1.0
+        self._is_answered = False
         self._client = self._new_client()
 
     def _new_client(self) -> Client:
@@ -117,6 +119,7 @@ class Connection:
         client = new_client(settings, f"node-{node}")
         client.max_inflight_messages_set(WINDOW)
         client.will_set(Topics(settings.mqtt_topic_prefix).availability(node), OFFLINE, qos=1, retain=True)
+        client.on_pre_connect = _guarded(self._on_pre_connect)
         client.on_connect = _guarded(self._on_connect)
         client.on_connect_fail = _guarded(self._on_connect_fail)
         client.on_disconnect = _guarded(self._on_disconnect)
@@ -167,6 +170,7 @@ class Connection:
     ) -> None:
         if client is not self._client:
             return
+        self._is_answered = True
         if code.is_failure:
             self._events.put(Unreachable(str(code).lower(), True))
             return
@@ -181,6 +185,10 @@ class Connection:
         window = min(WINDOW, getattr(properties, "ReceiveMaximum", WINDOW))
         packet_bytes = getattr(properties, "MaximumPacketSize", None)
         self._events.put(Connected(self._generation, window, packet_bytes, shown_certificate(client)))
+
+    def _on_pre_connect(self, client: Client, _userdata: object) -> None:
+        if client is self._client:
+            self._is_answered = False
 
     @property
     def needs_renewal(self) -> bool:
@@ -197,6 +205,8 @@ class Connection:
     ) -> None:
         if client is self._client:
             self._spread_delay(client)
+            if not self._is_answered:
+                self._events.put(Unreachable(UNANSWERED, False))
             self._events.put(Disconnected(self._generation, str(code), code.value == TAKEN_OVER))
 
     def _on_subscribe(

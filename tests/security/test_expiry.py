@@ -170,8 +170,7 @@ def serve_services_over_tls(broker: SecuredBroker) -> int:
     with (folder / "mosquitto.conf").open("a", encoding="utf-8") as configuration:
         configuration.write(
             f"listener {port} 127.0.0.1\ncafile {folder}/ca.crt\ncertfile {folder}/server.crt\n"
-            f"keyfile {folder}/server.key\ntls_version tlsv1.2\nallow_anonymous false\n"
-            f"password_file {folder}/services.passwords\nacl_file {folder}/services.acl\n"
+            f"keyfile {folder}/server.key\ntls_version tlsv1.2\n"
         )
     broker.start()
     broker.wait_ready()

@@ -45,7 +45,7 @@ def test_secrets_can_be_read_by_nobody_else(secured: SecuredBroker) -> None:
 
     assert others == {"ca.crt": 0o644, "server.crt": 0o644, "revoked.pem": 0o644, "broker.json": 0o644}
     assert mode(env_file) == mode(secured.directory / "ca.key") == 0o600
-    assert mode(secured.directory / "server.key") == mode(secured.directory / "nodes.passwords") == 0o640
+    assert mode(secured.directory / "server.key") == mode(secured.directory / "accounts.passwords") == 0o640
     assert {mode(path) for path in (secured.directory / "accounts").iterdir()} == {0o600}
     assert mode(secured.directory / "accounts") == 0o700
 
@@ -261,15 +261,14 @@ def test_a_name_that_is_no_name_or_somebody_else_s_is_refused(name: str) -> None
 
 
 def test_the_repository_s_copies_are_what_the_command_writes() -> None:
-    from bridge.provision.configuration import configuration, node_acl, service_acl
+    from bridge.provision.configuration import configuration, rights
     from bridge.provision.directory import Plan
 
     plan = Plan(names=["broker.example"], persistence="/var/lib/mosquitto", owner="mosquitto")
     directory = BrokerDirectory(Path("/etc/mosquitto/bridge"))
 
     assert (ROOT / "mosquitto" / "secured.conf").read_text("utf-8") == configuration(plan, directory)
-    assert (ROOT / "mosquitto" / "services.acl").read_text("utf-8") == service_acl("sensors")
-    assert (ROOT / "mosquitto" / "nodes.acl").read_text("utf-8") == node_acl("sensors")
+    assert (ROOT / "mosquitto" / "secured.acl").read_text("utf-8") == rights("sensors")
 
 
 def test_a_node_s_file_is_read_as_settings_whole(secured: SecuredBroker) -> None:
