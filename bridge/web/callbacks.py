@@ -140,14 +140,15 @@ def _chart(
 
 
 def _last_readings(facts: Facts, lines: list[Line]) -> dict[int, tuple[int, float]]:
-    found = {}
+    """Return the newest reading of each line: the node's own note is ahead of the roll-ups by a moment."""
+    found = {
+        line.id: (line.last_ms, line.last_value) for line in lines if line.last_ms and line.last_value is not None
+    }
     nodes = {node.node: node for node in facts.status.nodes}
     for line in lines:
         node = nodes.get(line.node)
-        if node is None or node.last_time is None or node.last_sensor != line.sensor:
-            continue
-        value = node.last_values.get(line.quantity)
-        if value is not None:
+        value = node.last_values.get(line.quantity) if node and node.last_sensor == line.sensor else None
+        if node is not None and node.last_time is not None and value is not None:
             found[line.id] = (parse_rfc3339(node.last_time), value)
     return found
 

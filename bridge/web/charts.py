@@ -52,8 +52,16 @@ def figure(
     """
     unit = text.unit(UNITS.get(quantity) or "")
     traces: list[Json] = []
+    sensors_of: Counter[str] = Counter()
     for name, one in zip(line_names(chart.drawn), chart.drawn, strict=True):
-        traces += _traces(name, one, order.get(one.line.node, 0), unit, text.zone)
+        place, sensor = order.get(one.line.node, 0), sensors_of[one.line.node]
+        sensors_of[one.line.node] += 1
+        line = {
+            "color": COLOURS[place % len(COLOURS)],
+            "dash": DASHES[(place // len(COLOURS) + sensor) % len(DASHES)],
+            "width": 1.7,
+        }
+        traces += _traces(name, one, line, unit, text.zone)
     many = len(chart.drawn) > UNIFIED_HOVER_AT_MOST
     return {
         "data": traces,
@@ -115,18 +123,15 @@ def local_range_ms(texts: Sequence[str], zone: ZoneInfo) -> tuple[int, int]:
     return round(first.timestamp() * 1000), round(last.timestamp() * 1000)
 
 
-def _traces(name: str, one: Drawn, place: int, unit: str, zone: ZoneInfo) -> list[Json]:
-    colour = COLOURS[place % len(COLOURS)]
-    dash = DASHES[place // len(COLOURS) % len(DASHES)]
+def _traces(name: str, one: Drawn, line: Json, unit: str, zone: ZoneInfo) -> list[Json]:
     shared: Json = {"type": "scatter", "name": name, "legendgroup": name, "hovertemplate": f"%{{y:.2f}} {unit}"}
     traces: list[Json] = []
     if len(one.outline.times_ms):
-        line = {"color": colour, "width": 1.7, "dash": dash}
         traces.append(
             {**shared, "mode": "lines", "line": line, **_points(one.outline.times_ms, one.outline.values, zone)}
         )
     if len(one.outline.lone_times_ms):
-        marker = {"color": colour, "size": 5}
+        marker = {"color": line["color"], "size": 5}
         points = _points(one.outline.lone_times_ms, one.outline.lone_values, zone)
         traces.append({**shared, "mode": "markers", "marker": marker, "showlegend": not traces, **points})
     return traces

@@ -21,7 +21,7 @@ from mqtt_client.errors import SensorBridgeError
 
 log = logging.getLogger("web")
 
-FRESH_S = 0.8
+FRESH_S = 0.5
 LETTERS_SHOWN = 50
 ARCHIVES_SHOWN = 50
 
@@ -56,6 +56,8 @@ class Line:
     node: str
     sensor: str
     quantity: str
+    last_ms: int | None
+    last_value: float | None
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ def read_totals(connection: Connection) -> Totals:
         select(func.sum(ranges.last - ranges.first + 1)).where(ranges.kind == RangeKind.COMMITTED)
     )
     last_archive = connection.scalar(select(meta.value).where(meta.key == "last_archive_ms"))
-    return Totals(int(received or 0), int(last_archive) if last_archive else None, now_ms())
+    first_seen_ms = connection.scalar(select(func.min(schema.sources.c.first_seen_ms)))
+    return Totals(int(received or 0), int(last_archive) if last_archive else None, first_seen_ms, now_ms())
 
 
 def find_file(settings: BridgeSettings, name: str) -> Path | None:
@@ -113,8 +116,9 @@ def find_file(settings: BridgeSettings, name: str) -> Path | None:
 
 def _lines(connection: Connection) -> list[Line]:
     series, nodes = schema.series, schema.nodes
-    query = select(series.c.id, nodes.c.name, series.c.sensor, series.c.quantity).join_from(series, nodes)
-    return [Line(*row) for row in connection.execute(query.order_by(nodes.c.name, series.c.sensor))]
+    columns = (series.c.id, nodes.c.name, series.c.sensor, series.c.quantity, series.c.last_ms, series.c.last_value)
+    query = select(*columns).join_from(series, nodes)
+    return [Line(*row) for row in connection.execute(query.order_by(nodes.c.name, series.c.sensor, series.c.id))]
 
 
 def _alarms(connection: Connection) -> list[Alarm]:

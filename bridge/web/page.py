@@ -14,9 +14,10 @@ from bridge.web.texts import LANGUAGES, Texts
 from bridge.web.views import Attributes, Children, alarms, archives, headline, labelled, nodes, notices, way
 from mqtt_client.version import own_version
 
-TICK_MS = 1500
+TICK_MS = 1000
 RANGES_S = {"1h": 3600, "24h": 86_400, "7d": 7 * 86_400, "30d": 30 * 86_400}
 OWN_RANGE = "own"
+YOUNG_MS = 3 * 3600 * 1000
 SECTION_IDS = {"letters": "dead-letters"}
 
 
@@ -152,7 +153,9 @@ def _controls(facts: Facts, text: Texts) -> Component:
             html.Fieldset(
                 [
                     html.Legend(text("range")),
-                    dcc.RadioItems(options, "24h", id="range", inline=True, persistence=True, className="ranges"),
+                    dcc.RadioItems(
+                        options, _first_range(facts), id="range", inline=True, persistence=True, className="ranges"
+                    ),
                 ]
             ),
             html.Div(
@@ -184,6 +187,12 @@ def _controls(facts: Facts, text: Texts) -> Component:
         ],
         className="controls",
     )
+
+
+def _first_range(facts: Facts) -> str:
+    """Return the range that the page opens with: an hour while there is little more than that."""
+    first_ms = facts.totals.first_seen_ms
+    return "1h" if first_ms is None or facts.at_ms - first_ms < YOUNG_MS else "24h"
 
 
 def _dropdown_words(text: Texts) -> Any:

@@ -40,6 +40,7 @@ WORDS: dict[str, dict[str, str]] = {
         "flow_off": "sans objet",
         "oldest": "la plus ancienne : {age}",
         "ago": "il y a {age}",
+        "now": "à l'instant",
         "never": "jamais",
         "next_archive": "prochaine dans {age}",
         "why_outbox_offline": "{number} nœuds hors ligne gardent leurs mesures chez eux",
@@ -158,6 +159,7 @@ WORDS: dict[str, dict[str, str]] = {
         "flow_off": "not in use",
         "oldest": "oldest: {age}",
         "ago": "{age} ago",
+        "now": "just now",
         "never": "never",
         "next_archive": "next in {age}",
         "why_outbox_offline": "{number} nodes are offline and keep their readings",
@@ -296,6 +298,8 @@ class Texts:
 
     def ago(self, age_s: float | None) -> str:
         """Return how long ago something was."""
+        if age_s is not None and age_s < 2:
+            return self("now")
         return self("never") if age_s is None else self("ago", age=self.age(age_s))
 
     def time(self, time_ms: int) -> str:

@@ -14,7 +14,7 @@ from mqtt_client.logs import escape
 from mqtt_client.reading import UNITS
 
 SPARK_EVERY_MS = 30_000
-VALUES_SHOWN = 6
+VALUES_SHOWN = 8
 
 Children = list[Component | str]
 Attributes = dict[str, Any]
@@ -127,14 +127,16 @@ def nodes(facts: Facts, text: Texts) -> Children:
             html.P(prose(text("nodes_none_help")), className="help"),
         ]
     columns = ("node", "state", "values", "age", "waiting", "lost")
-    sparks = {(line.node, line.sensor, line.quantity): line for line in facts.lines}
+    lines: dict[str, list[Line]] = {}
+    for line in facts.lines:
+        lines.setdefault(line.node, []).append(line)
     version = facts.at_ms // SPARK_EVERY_MS
     head = html.Thead(html.Tr([html.Th(text(column), scope="col") for column in columns]))
-    rows = [_node(node, sparks, version, text) for node in facts.status.nodes]
+    rows = [_node(node, lines.get(node.node, []), version, text) for node in facts.status.nodes]
     return [html.Table([html.Caption(text("nodes"), className="unseen"), head, html.Tbody(rows)], className="cards")]
 
 
-def _node(node: NodeStatus, sparks: dict[tuple[str, str, str], Line], version: int, text: Texts) -> Component:
+def _node(node: NodeStatus, lines: list[Line], version: int, text: Texts) -> Component:
     flows = {"online": "ok", "offline": "still", "late": "waiting"}
     badges: Children = [badge(flows.get(node.state, "off"), text(f"state_{node.state}"))]
     if node.clock == "unsynced":
@@ -142,17 +144,13 @@ def _node(node: NodeStatus, sparks: dict[tuple[str, str, str], Line], version: i
     for sensor, fault in list(node.sensor_faults.items())[:4]:
         label = f"{text('state_fault')}: {escape(sensor)[:64]}"
         badges.append(html.Span([badge("still", label), html.Span(escape(fault)[:200], className="fault")]))
-    values = [
-        _value(quantity, value, sparks.get((node.node, node.last_sensor or "", quantity)), version, text)
-        for quantity, value in list(node.last_values.items())[:VALUES_SHOWN]
-    ]
-    more = len(node.last_values) - VALUES_SHOWN
+    values = _values(node, lines, version, text)
     kept: Children = ["–" if node.outbox_depth is None else text.count(node.outbox_depth)]
     if node.outbox_depth and node.outbox_oldest_age_s is not None:
         kept.append(html.Span(text("oldest", age=text.age(node.outbox_oldest_age_s)), className="age"))
     cells: list[tuple[str, Children]] = [
         ("state", badges),
-        ("values", [html.Ul([*values, *([html.Li(f"+ {more}")] if more > 0 else [])], className="values")]),
+        ("values", [html.Ul(values, className="values")]),
         ("age", [text.ago(node.last_age_s)]),
         ("waiting", kept),
         ("lost", [text.count(node.lost)]),
@@ -174,10 +172,30 @@ def _node(node: NodeStatus, sparks: dict[tuple[str, str, str], Line], version: i
     )
 
 
-def _value(quantity: str, value: float, line: Line | None, version: int, text: Texts) -> Component:
+def _values(node: NodeStatus, lines: list[Line], version: int, text: Texts) -> Children:
+    """Return the newest value of each quantity of each sensor: the node's own note first, it is the newest."""
+    now_known = {(node.last_sensor, quantity): value for quantity, value in node.last_values.items()}
+    by_key = {(line.sensor, line.quantity): line for line in lines}
+    keys = list(by_key) + [key for key in now_known if key not in by_key]
+    sensors = {sensor for sensor, _ in keys}
+    shown: Children = []
+    for sensor, quantity in keys[:VALUES_SHOWN]:
+        line = by_key.get((sensor or "", quantity))
+        value = now_known.get((sensor, quantity), line.last_value if line else None)
+        if value is not None:
+            shown.append(_value(quantity, value, sensor if len(sensors) > 1 else None, line, version, text))
+    if len(keys) > VALUES_SHOWN:
+        shown.append(html.Li(f"+ {text.count(len(keys) - VALUES_SHOWN)}"))
+    return shown
+
+
+def _value(
+    quantity: str, value: float, sensor: str | None, line: Line | None, version: int, text: Texts
+) -> Component:
     name = quantity_name(quantity, text.language)
+    label: Children = [name, html.Span(f" {sensor}", className="sensor")] if sensor else [name]
     shown: Children = [
-        html.Span(name, className="quantity"),
+        html.Span(label, className="quantity"),
         html.Span(text.measured(value, UNITS.get(quantity) or ""), className="value"),
     ]
     if line is not None:

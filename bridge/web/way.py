@@ -51,6 +51,7 @@ class Totals:
 
     received: int
     last_archive_ms: int | None
+    first_seen_ms: int | None
     now_ms: int
 
 
@@ -114,8 +115,10 @@ def _server(settings: BridgeSettings, status: Status, totals: Totals) -> Stage:
     job, fault = _job(status, "forward", totals.now_ms)
     if job is None or fault:
         return Stage("server", Flow.STILL, count, age_s, fault)
-    reason = {"reason": job.state.get("reason", "")}
+    reason = {"reason": str(job.state.get("reason", ""))}
     if job.word in ("paused", "down"):
+        for prefix in ("the server is down: ", "the set-up is wrong: "):
+            reason = {"reason": reason["reason"].removeprefix(prefix)}
         return Stage("server", Flow.STILL, count, age_s, Why(f"why_{job.word}", reason))
     if job.word == "waiting":
         return Stage("server", Flow.WAITING, count, age_s, Why("why_some", reason))
