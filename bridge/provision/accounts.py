@@ -60,7 +60,8 @@ def check_name(name: str) -> None:
 
 def accounts(directory: BrokerDirectory) -> dict[str, Account]:
     """Return the accounts of all nodes, by name."""
-    found = {name: Account("password", None) for name in passwords.parse(directory.node_passwords.read_text("utf-8"))}
+    known = passwords.parse(directory.passwords.read_text("utf-8")).keys() - RESERVED
+    found = {name: Account("password", None) for name in sorted(known)}
     for one in directory.issued():
         if one.state == "valid":
             found[one.node] = Account("certificate", one.not_after)
@@ -80,12 +81,12 @@ def add(directory: BrokerDirectory, name: str, *, by_certificate: bool, again: b
             f"`mqtt-bridge nodes remove {name}` takes it away"
         )
     _revoke_certificates(directory, name)
-    hashes = passwords.parse(directory.node_passwords.read_text("utf-8"))
+    hashes = passwords.parse(directory.passwords.read_text("utf-8"))
     hashes.pop(name, None)
     password = None if by_certificate else passwords.new_password()
     if password:
         hashes[name] = passwords.hashed(password)
-    directory.write(directory.node_passwords, passwords.render(hashes), BROKER_READS)
+    directory.write(directory.passwords, passwords.render(hashes), BROKER_READS)
     if password:
         return Credentials(password, None, None)
     return _issue(directory, name)
@@ -94,19 +95,19 @@ def add(directory: BrokerDirectory, name: str, *, by_certificate: bool, again: b
 def remove(directory: BrokerDirectory, name: str) -> bool:
     """Revoke a node's account; return whether it had one."""
     had = name in accounts(directory)
-    hashes = passwords.parse(directory.node_passwords.read_text("utf-8"))
+    hashes = passwords.parse(directory.passwords.read_text("utf-8"))
     if hashes.pop(name, None):
-        directory.write(directory.node_passwords, passwords.render(hashes), BROKER_READS)
+        directory.write(directory.passwords, passwords.render(hashes), BROKER_READS)
     _revoke_certificates(directory, name)
     return had
 
 
 def open_provision(directory: BrokerDirectory) -> str:
     """Give the account of these commands a new password and return it; that it works proves that the broker read."""
-    hashes = passwords.parse(directory.service_passwords.read_text("utf-8"))
+    hashes = passwords.parse(directory.passwords.read_text("utf-8"))
     password = passwords.new_password()
     hashes[PROVISION] = passwords.hashed(password)
-    directory.write(directory.service_passwords, passwords.render(hashes), BROKER_READS)
+    directory.write(directory.passwords, passwords.render(hashes), BROKER_READS)
     return password
 
 

@@ -1,13 +1,18 @@
 """The broker's configuration and topic rights, written from the plan; Mosquitto 2.0 and 2.1 read them.
 
-Two kinds of listeners with accounts of their own, so that a node's account is
-good for a node's topics and nothing else, wherever it connects:
+Two kinds of accounts, which all listeners share, and two kinds of listeners:
 
-- *services* (bridge, operator, Home Assistant), on loopback unless told
-  otherwise: each account has its rights by name;
-- *nodes*, with TLS: rights by pattern (``%u`` is the account, which is the
-  node's name), and the client id is always the account's name, so no node can
-  take over the session of another or of the bridge.
+- *services* (bridge, operator, Home Assistant): each account has its rights by
+  name. Their listener is on loopback unless told otherwise; nodes should not
+  reach it, since there a client chooses its client id.
+- *nodes*: rights by pattern (``%u`` is the account, which is the node's name).
+  At their listeners, with TLS, the client id is always the account's name, so
+  no node can take over the session of another or of the bridge.
+
+Accounts and rights of their own for each listener (``per_listener_settings``)
+would separate the two kinds further, and must not be used: Mosquitto 2.0.21
+then finds no rights for a client that is away, and drops what it should queue
+for it, while it acknowledges every message as taken.
 """
 
 from pathlib import Path
@@ -25,11 +30,14 @@ BIRTH_OF_HOME_ASSISTANT = "homeassistant/status"
 
 _HEAD = """\
 # Written by `mqtt-bridge broker init`, which writes it anew when it is run again (the one before: *.before).
-# Mosquitto 2.0 and 2.1. In 2.1 per_listener_settings, password_file and acl_file still work and are deprecated:
-# their successors are plugins for each listener (mosquitto_password_file.so, mosquitto_acl_file.so).
+# Mosquitto 2.0 and 2.1. In 2.1 password_file and acl_file still work and are deprecated: their successors are
+# plugins (mosquitto_password_file.so, mosquitto_acl_file.so).
 
-# Accounts and topic rights of their own for each listener; must come first.
-per_listener_settings true
+# Must stay false: with true, Mosquitto 2.0.21 drops what it should queue for a client that is away, in silence.
+per_listener_settings false
+allow_anonymous false
+password_file {passwords}
+acl_file {acl}
 
 # What waits for a bridge that is away, and its session, outlive an orderly restart; a power cut costs up to a
 # minute of them, which the nodes send again: they keep each reading until the bridge has committed it.
@@ -81,25 +89,24 @@ def configuration(plan: Plan, directory: BrokerDirectory) -> str:
     )
     service_tls = "" if is_loopback(plan.service_host) else tls
     return (
-        _HEAD.format(persistence=plan.persistence.rstrip("/"))
+        _HEAD.format(persistence=plan.persistence.rstrip("/"), passwords=directory.passwords, acl=directory.acl)
         + "\n# Services: bridge, operator, Home Assistant."
         + (" Loopback alone, so without TLS.\n" if not service_tls else " Beyond loopback, so with TLS.\n")
         + f"listener {plan.service_port} {plan.service_host}\n{service_tls}"
-        + "allow_anonymous false\n"
-        + f"password_file {directory.service_passwords}\nacl_file {directory.service_acl}\n"
-        + f"\n# Nodes with a password. TLS 1.2 is the least; 1.3 is agreed on where both know it.\n"
-        f"listener {plan.node_port}\n{tls}"
-        + "allow_anonymous false\n"
-        + f"password_file {directory.node_passwords}\nacl_file {directory.node_acl}\n{_NODES}"
-        + "\n# Nodes with a certificate; its common name is the account. Who was removed is in the revocation list.\n"
+        + "\n# Nodes with a password. TLS 1.2 is the least; 1.3 is agreed on where both know it.\n"
+        f"listener {plan.node_port}\n{tls}{_NODES}"
+        "\n# Nodes with a certificate; its common name is the account. Who was removed is in the revocation list.\n"
         f"listener {plan.certificate_port}\n{tls}"
-        + f"require_certificate true\nuse_identity_as_username true\ncrlfile {directory.revoked}\n"
-        + f"allow_anonymous false\nacl_file {directory.node_acl}\n{_NODES}"
+        + f"require_certificate true\nuse_identity_as_username true\ncrlfile {directory.revoked}\n{_NODES}"
     )
 
 
-def service_acl(prefix: str) -> str:
-    """Return the topic rights of the accounts that are not nodes."""
+def rights(prefix: str) -> str:
+    """Return the topic rights of all accounts."""
+    return _service_rights(prefix) + "\n" + _node_rights(prefix)
+
+
+def _service_rights(prefix: str) -> str:
     topics = Topics(prefix)
     states = [topics.availability("+"), topics.info("+"), topics.health("+"), topics.alarm("+")]
     readings = topics.reading("+", "+")
@@ -122,14 +129,15 @@ def service_acl(prefix: str) -> str:
         PROVISION: {"readwrite": [f"{prefix}/#", "homeassistant/#"]},
     }
     text = "# Written by `mqtt-bridge broker init`. Rights of the accounts that are not nodes.\n"
-    for account, rights in sections.items():
+    for account, allowed in sections.items():
         text += f"\nuser {account}\n"
-        text += "".join(f"topic {right} {topic}\n" for right, found in rights.items() for topic in found)
+        if account in SERVICES[1:]:  # not what the patterns for nodes would give it, as if it were one
+            text += f"topic deny {prefix}/{account}/#\ntopic deny {DISCOVERY.format(account)}\n"
+        text += "".join(f"topic {right} {topic}\n" for right, found in allowed.items() for topic in found)
     return text
 
 
-def node_acl(prefix: str) -> str:
-    """Return the topic rights of every node: ``%u`` is its account, which is its name."""
+def _node_rights(prefix: str) -> str:
     topics = Topics(prefix)
     writes = [
         topics.reading("%u", "+"),
@@ -144,7 +152,7 @@ def node_acl(prefix: str) -> str:
     reads = [topics.receipt("%u"), topics.command("%u")]
     shared = [topics.bridge_availability("+"), BIRTH_OF_HOME_ASSISTANT]
     return (
-        "# Written by `mqtt-bridge broker init`. Rights of every node; %u is its account, which is its name.\n\n"
+        "# Rights of every node; %u is its account, which is its name.\n\n"
         + "".join(f"pattern write {topic}\n" for topic in writes)
         + "\n"
         + "".join(f"pattern read {topic}\n" for topic in reads)
@@ -157,8 +165,7 @@ def write_configuration(plan: Plan, directory: BrokerDirectory) -> list[Path]:
     """Write configuration and topic rights; return the files that changed. One that was there is kept beside."""
     wanted = {
         directory.configuration: configuration(plan, directory),
-        directory.service_acl: service_acl(plan.prefix),
-        directory.node_acl: node_acl(plan.prefix),
+        directory.acl: rights(plan.prefix),
     }
     changed = [path for path, text in wanted.items() if not path.exists() or path.read_text("utf-8") != text]
     for path in changed:

@@ -62,10 +62,8 @@ class BrokerDirectory:
         self.path = path.absolute()
         self.owner = owner
         self.configuration = self.path / "mosquitto.conf"
-        self.service_acl = self.path / "services.acl"
-        self.node_acl = self.path / "nodes.acl"
-        self.service_passwords = self.path / "services.passwords"
-        self.node_passwords = self.path / "nodes.passwords"
+        self.acl = self.path / "rights.acl"
+        self.passwords = self.path / "accounts.passwords"
         self.authority = self.path / "ca.crt"
         self.authority_key = self.path / "ca.key"
         self.server = self.path / "server.crt"

@@ -109,7 +109,7 @@ def write_revocations(directory: BrokerDirectory, authority: Authority) -> None:
 
 
 def _make_accounts(directory: BrokerDirectory, plan: Plan) -> list[Path]:
-    known = _read_passwords(directory.service_passwords)
+    known = _read_passwords(directory.passwords)
     made = []
     for account in SERVICES:
         secret = directory.accounts / f"{account}.password"
@@ -122,10 +122,8 @@ def _make_accounts(directory: BrokerDirectory, plan: Plan) -> list[Path]:
         if not lines.exists() or lines.read_text("utf-8") != text:
             directory.write(lines, text.encode(), SECRET)
             made.append(lines)
-    if made or not directory.service_passwords.exists():
-        directory.write(directory.service_passwords, passwords.render(known), BROKER_READS)
-    if not directory.node_passwords.exists():
-        directory.write(directory.node_passwords, b"", BROKER_READS)
+    if made or not directory.passwords.exists():
+        directory.write(directory.passwords, passwords.render(known), BROKER_READS)
     return made
 
 
