@@ -15,9 +15,14 @@ def show(status: Status) -> None:
     console.print(_numbers(status))
     console.print(_nodes(status.nodes))
     for problem in status.problems:
-        console.print(f"[bold red]![/] {escape(escape_control(problem))}", soft_wrap=True)
+        console.print(f"[bold red]![/] {_shown(problem)}", soft_wrap=True)
     if not status.problems:
         console.print("[green]all is well[/]")
+
+
+def _shown(text: str) -> str:
+    """Return what others said so that it neither steers the terminal nor is taken for markup."""
+    return escape(escape_control(text))
 
 
 def _numbers(status: Status) -> Table:
@@ -62,6 +67,6 @@ def _nodes(nodes: list[NodeStatus]) -> Table:
             "-" if node.outbox_depth is None else str(node.outbox_depth),
             format_age(full_in),
             str(node.lost),
-            node.clock or "-",
+            _shown(node.clock or "-"),
         )
     return table
