@@ -4,10 +4,10 @@
 VENV := .venv/bin
 PYTHONS := python3.13 python3.12 python3.11 python3.14 python3
 
-.PHONY: help demo test torture lint format clean mosquitto
+.PHONY: help demo test test-compose torture lint format clean mosquitto
 
 help: ## show this
-	@sed -n 's/^\([a-z]*\):[^#]*## /make \1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):[^#]*## /make \1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
 
 demo: .venv/demo ## watch readings travel, broker to archive; ends on Ctrl-C, or after SECONDS=60
 	@$(VENV)/python examples/demo.py $(if $(SECONDS),--seconds $(SECONDS)) $(DEMO)
@@ -17,6 +17,9 @@ test: .venv/dev mosquitto lint ## check style and types, then run all tests
 
 torture: .venv/dev mosquitto ## break a running fleet at random for SECONDS=60, by SEED=…, and judge what arrived
 	@$(VENV)/python -m tests.faults.torture $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(TORTURE)
+
+test-compose: .venv/dev ## run the containers of compose.yaml for real; needs a Docker engine (DOCKER_HOST)
+	@$(VENV)/python -m pytest tests/compose/fleet_in_containers.py
 
 lint: .venv/dev ## check style and types
 	@$(VENV)/ruff check .
