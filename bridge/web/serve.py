@@ -1,7 +1,9 @@
 """The job ``web``: serves the page until told to stop. It keeps nothing on disk; a kill loses nothing."""
 
 import logging
+import socket
 import threading
+from errno import EADDRINUSE
 
 from waitress.server import create_server
 
@@ -23,24 +25,40 @@ def run_web(settings: BridgeSettings, store: Store, stop: threading.Event) -> No
     Raises:
         AddressTaken: another program listens there, or the address is not this machine's.
     """
-    where = f"{settings.web_host}:{settings.web_port}"
-    try:
-        server = create_server(
-            make_app(settings, store),
-            host=settings.web_host,
-            port=settings.web_port,
-            threads=THREADS,
-            ident="mqtt-sensor-bridge",
-            clear_untrusted_proxy_headers=True,
-        )
-    except OSError as exc:
-        raise AddressTaken(f"WEB_HOST, WEB_PORT: cannot listen on {where}: {exc}") from exc
+    sockets = _listen(settings.web_host, settings.web_port)
+    server = create_server(
+        make_app(settings, store),
+        sockets=sockets,
+        threads=THREADS,
+        ident="mqtt-sensor-bridge",
+        clear_untrusted_proxy_headers=False,  # the guard has to see that a proxy is between
+    )
     if not is_loopback(settings.web_host):
         log.warning("the page listens beyond this machine, without TLS: put a proxy with TLS before it")
     thread = threading.Thread(target=server.run, name="waitress", daemon=True)
     thread.start()
-    log.info("the live page is at http://%s/", where)
+    log.info("the live page is at http://%s:%d/", settings.web_host, settings.web_port)
     while not stop.is_set() and thread.is_alive():
         stop.wait(LOOK_S)
     server.close()
     thread.join(END_WITHIN_S)
+
+
+def _listen(host: str, port: int) -> list[socket.socket]:
+    """Listen at every address that a host name has: localhost may have one of IPv4 and one of IPv6."""
+    listening: list[socket.socket] = []
+    fault: OSError | None = None
+    try:
+        found = {(one[0], one[4][:2]) for one in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+    except OSError as exc:
+        raise AddressTaken(f"WEB_HOST: {host!r} has no address: {exc}") from exc
+    for family, address in sorted(found):
+        try:
+            listening.append(socket.create_server(address, family=family))
+        except OSError as exc:
+            fault = exc
+    if not listening or (fault is not None and fault.errno == EADDRINUSE):
+        for one in listening:
+            one.close()
+        raise AddressTaken(f"WEB_HOST, WEB_PORT: cannot listen at {host}:{port}: {fault}") from fault
+    return listening

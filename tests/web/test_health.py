@@ -1,0 +1,119 @@
+"""Health as machines ask for it: alive, ready, or why not."""
+
+from collections.abc import Callable
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import insert, update
+
+from bridge.settings import BridgeSettings
+from bridge.store import schema
+from bridge.store.database import Store, now_ms
+from bridge.store.jobs import report
+from bridge.web.app import make_app
+from tests.bridge.conftest import StoredReadings
+
+JOBS = ("ingest", "forward", "schedule")
+MINUTE_MS = 60_000
+
+
+def all_report(store: Store, **states: dict[str, object]) -> None:
+    """Let each job say that it is well, or what is given by its name."""
+    for job in JOBS:
+        report(store, job, states.get(job, {"state": "ok", "reason": ""}))
+
+
+def age_report(store: Store, job: str, by_ms: int) -> None:
+    """Make what a job said that much older."""
+    with store.write() as connection:
+        jobs = schema.jobs
+        connection.execute(update(jobs).where(jobs.c.name == job).values(at_ms=jobs.c.at_ms - by_ms))
+
+
+def ready(client: FlaskClient) -> tuple[int, str]:
+    answer = client.get("/readyz")
+    return answer.status_code, answer.text
+
+
+def test_it_is_ready_while_every_job_does_its_work(client: FlaskClient, store: Store) -> None:
+    all_report(store)
+
+    assert ready(client) == (200, "ready\n")
+
+
+@pytest.mark.parametrize(
+    ("job", "state", "told"),
+    [
+        ("ingest", {"state": "waiting", "reason": "the broker at localhost:1883 does not answer"}, "broker: no conn"),
+        (
+            "ingest",
+            {"state": "full", "reason": "no room on the disk"},
+            "store: the store takes nothing more: no room",
+        ),
+        ("ingest", {"state": "stopped", "reason": ""}, "broker: the job “ingest” is not running"),
+        (
+            "forward",
+            {"state": "down", "reason": "connection refused"},
+            "server: the server takes nothing: connection",
+        ),
+        ("forward", {"state": "paused", "reason": "404 at /data"}, "server: the set-up is wrong: 404"),
+        ("forward", {"state": "stopped", "reason": ""}, "server: the job “forward” is not running"),
+        (
+            "schedule",
+            {"state": "failing", "reason": "archive failed: no folder"},
+            "archive: archive failed: no folder",
+        ),
+        ("schedule", {"state": "stopped", "reason": ""}, "archive: the job “schedule” is not running"),
+    ],
+)
+def test_it_is_not_ready_and_says_why_where_readings_stand_still(
+    client: FlaskClient, store: Store, job: str, state: dict[str, object], told: str
+) -> None:
+    all_report(store, **{job: state})
+
+    status, text = ready(client)
+
+    assert status == 503
+    assert text.startswith(told)
+    assert text.count("\n") == 1
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_a_job_that_has_gone_silent_is_not_taken_for_well(client: FlaskClient, store: Store, job: str) -> None:
+    all_report(store)
+    age_report(store, job, MINUTE_MS)
+
+    status, text = ready(client)
+
+    assert status == 503
+    assert f"the job “{job}” has said nothing for 60\N{NO-BREAK SPACE}s" in text
+
+
+def test_a_long_archive_run_may_be_silent(client: FlaskClient, store: Store) -> None:
+    all_report(store, schedule={"state": "running", "reason": ""})
+    age_report(store, "schedule", 10 * MINUTE_MS)
+
+    assert ready(client)[0] == 200
+
+
+def test_archives_that_are_overdue_stand_still(
+    client: FlaskClient, store: Store, stored_readings: StoredReadings
+) -> None:
+    all_report(store)
+    stored_readings(store)
+    with store.write() as connection:
+        old = str(now_ms() - 3 * 60 * MINUTE_MS)
+        connection.execute(insert(schema.meta).values(key="last_archive_ms", value=old))
+
+    status, text = ready(client)
+
+    assert (status, text.partition(":")[0]) == (503, "archive")
+    assert "every 60\N{NO-BREAK SPACE}min" in text
+
+
+def test_without_a_server_no_forwarder_is_missed(
+    store: Store, bridge_settings: Callable[..., BridgeSettings]
+) -> None:
+    all_report(store, forward={"state": "stopped", "reason": ""})
+
+    assert ready(make_app(bridge_settings(SERVER_URL=""), store).test_client())[0] == 200
