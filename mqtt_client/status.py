@@ -7,6 +7,7 @@ from typing import TypedDict
 
 from mqtt_client.expiry import Expiry
 from mqtt_client.health import decode_state, hours_until_full
+from mqtt_client.logs import escape
 from mqtt_client.outbox.peek import glance
 from mqtt_client.reading import from_ms
 from mqtt_client.settings import NodeSettings
@@ -98,7 +99,7 @@ def read_status(settings: NodeSettings) -> Status:
 
 
 def lines(status: Status) -> list[str]:
-    """Return the state as lines for people."""
+    """Return the state as lines for people; what others said steers no terminal."""
     receipt, waiting = status["receipt"], status["waiting"]
     age, hours = status["oldest_age_s"], status["hours_until_full"]
     unknown = f", and {status['lost_unknown']} times an unknown number" if status["lost_unknown"] else ""
@@ -118,7 +119,7 @@ def lines(status: Status) -> list[str]:
     if status["commanded_interval"] is not None:
         found.append(f"interval {status['sample_interval']:g} s, set by a command; null gives SAMPLE_INTERVAL back")
     found += [f"sensor {sensor}: {fault}" for sensor, fault in status["sensor_faults"].items()]
-    return found + status["certificates"] + status["troubles"]
+    return [escape(line) for line in found + status["certificates"] + status["troubles"]]
 
 
 def is_running(path: Path) -> bool:
