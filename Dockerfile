@@ -32,12 +32,12 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 COPY deploy/requirements-node.lock /
 RUN python -m venv --without-pip /opt/venv \
     && python -m pip --python /opt/venv/bin/python install --require-hashes -r /requirements-node.lock
-COPY --from=wheels /wheels /wheels
-RUN python -m pip --python /opt/venv/bin/python install --no-deps --no-index /wheels/*.whl
 
 FROM base AS node
 COPY --from=node-packages /opt/venv /opt/venv
 COPY deploy/docker/healthy /usr/local/bin/
+COPY --from=wheels /wheels /wheels
+RUN python -m pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --no-index /wheels/*.whl
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     OUTBOX_PATH=/data/outbox.db
 USER sensors
@@ -51,9 +51,8 @@ FROM base AS bridge-packages
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 COPY deploy/requirements-bridge.lock /
 RUN python -m venv --without-pip /opt/venv \
-    && python -m pip --python /opt/venv/bin/python install --require-hashes -r /requirements-bridge.lock
-COPY --from=wheels /wheels /wheels
-RUN python -m pip --python /opt/venv/bin/python install --no-deps --no-index /wheels/mqtt_sensor_bridge-*.whl
+    && python -m pip --python /opt/venv/bin/python install --require-hashes -r /requirements-bridge.lock \
+    && find /opt/venv -type d \( -name tests -o -name sample_data \) -prune -exec rm -r {} +
 
 FROM base AS bridge
 # The volumes of compose.yaml take owner and mode from these folders.
@@ -63,6 +62,9 @@ RUN install -d -o sensors -g sensors -m 0750 /accounts/bridge /accounts/kitchen 
 COPY --from=bridge-packages /opt/venv /opt/venv
 COPY deploy/docker/healthy deploy/docker/set-up /usr/local/bin/
 COPY examples/receiver.py /opt/examples/
+COPY --from=wheels /wheels /wheels
+RUN python -m pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --no-index \
+        /wheels/mqtt_sensor_bridge-*.whl
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     STORE_URL=sqlite:////data/bridge.db \
     ARCHIVE_DIRECTORY=/data/archives \
