@@ -79,17 +79,21 @@ write_wrapper() {
     cat >"$wrapper" <<END
 #!/bin/sh
 # Runs $program with the settings of the installed service; written by $(basename "$0").
-case "\${1:-}" in
+first=\${1:-}
+case \$first in
     "" | -*) exec $environment/bin/$program "\$@" ;;
-    nodes | broker | dead-letters) words="\$1 \${2:-}"; group=\$1; shift \$((\$# < 2 ? \$# : 2)) ;;
-    *) words=\$1; group=; shift ;;
+    nodes | broker | dead-letters) words="\$first \${2:-}"; shift \$((\$# < 2 ? \$# : 2)) ;;
+    *) words=\$first; shift ;;
 esac
 set -- \$words --env-file $configuration/$settings "\$@"
-case "\$(id -u):\$group" in
-    0:nodes | 0:broker) exec $environment/bin/$program "\$@" ;; # they write the broker's files
-    0:*) HOME=$state exec setpriv --reuid=$program --regid=$program --init-groups $environment/bin/$program "\$@" ;;
-    *) exec $environment/bin/$program "\$@" ;;
+case \$(id -u):\$first in
+    0:nodes | 0:broker | 0:command) ;; # the broker's own files, or no files of the service at all
+    0:*)
+        export HOME=$state MPLCONFIGDIR=/var/cache/$program
+        exec setpriv --reuid=$program --regid=$program --init-groups $environment/bin/$program "\$@"
+        ;;
 esac
+exec $environment/bin/$program "\$@"
 END
     chmod 0755 "$wrapper"
 }

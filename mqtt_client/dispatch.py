@@ -6,11 +6,12 @@ settings; nothing is remembered here.
 
 import secrets
 
-from mqtt_client.errors import InvalidReading, TryLater
+from mqtt_client.errors import InvalidReading, PersonNeeded, TryLater
 from mqtt_client.home_assistant import topic_of
 from mqtt_client.messages import OFFLINE, Command, CommandResult, decode, encode
 from mqtt_client.probe.visit import NO_ANSWER, Answered, Visit
-from mqtt_client.settings import CommonSettings
+from mqtt_client.settings import NodeSettings
+from mqtt_client.status import is_running
 from mqtt_client.topics import Topics
 
 RETAINED_WITHIN_S = 1.0
@@ -18,11 +19,12 @@ RETAINED_WITHIN_S = 1.0
 NO_SUBSCRIBER = 0x10
 
 
-def send_command(settings: CommonSettings, node: str, command: Command, within_s: float) -> CommandResult:
+def send_command(settings: NodeSettings, node: str, command: Command, within_s: float) -> CommandResult:
     """Send a command to a node and return its result.
 
     Raises:
         TryLater: broker or node cannot be reached, or the node does not answer in time; the message says which.
+        PersonNeeded: the account is that of a node that runs here.
     """
     topics = Topics(settings.mqtt_topic_prefix)
     with _visit(settings) as visit:
@@ -32,7 +34,8 @@ def send_command(settings: CommonSettings, node: str, command: Command, within_s
         said = [heard.payload for heard in visit.of(topics.availability(node))]
         if not said:
             raise TryLater(
-                f"no node {node!r} has ever been online under {settings.mqtt_topic_prefix!r} on this broker"
+                f"no node {node!r} has ever been online under {settings.mqtt_topic_prefix!r} on this broker, "
+                "or this account may not hear it"
             )
         if said[-1] == OFFLINE:
             raise TryLater(f"node {node} is offline; the command was not sent")
@@ -64,11 +67,12 @@ def new_command_id() -> str:
     return secrets.token_hex(8)
 
 
-def remove_announcement(settings: CommonSettings, node: str) -> None:
+def remove_announcement(settings: NodeSettings, node: str) -> None:
     """Take the node off Home Assistant, by an empty retained message.
 
     Raises:
         TryLater: the broker cannot be reached, or refuses it.
+        PersonNeeded: the account is that of a node that runs here.
     """
     with _visit(settings) as visit:
         _check(visit.clear(topic_of(node)), f"the broker refuses to clear {topic_of(node)}")
@@ -91,7 +95,13 @@ class _Reached(Visit):
         return found[0] if found else NO_ANSWER
 
 
-def _visit(settings: CommonSettings) -> _Reached:
+def _visit(settings: NodeSettings) -> _Reached:
+    has_account = settings.mqtt_password or settings.mqtt_tls_cert
+    if has_account and not settings.mqtt_username and is_running(settings.outbox_path):
+        raise PersonNeeded(
+            "the node that runs here uses this account, and a broker may allow each account one connection; "
+            "give an operator's: --env-file operator.env, or MQTT_USERNAME and MQTT_PASSWORD"
+        )
     return _Reached(settings, f"mqtt-node-{secrets.token_hex(4)}")
 
 

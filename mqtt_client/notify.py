@@ -33,8 +33,8 @@ class Notifier:
                 self.close()
 
     def ready(self, now: float) -> None:
-        """Say that the start is over."""
-        self._due_at = now + self._every_s
+        """Say that the start is over; how it is may be told at once."""
+        self._due_at = now
         self._send("READY=1")
 
     def stopping(self) -> None:

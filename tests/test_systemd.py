@@ -153,8 +153,9 @@ def test_a_watchdog_of_another_process_is_not_fed(manager: Manager) -> None:
         Notifier({**environment, "WATCHDOG_PID": "1"}),
     )
 
-    ours.ready(0.0)
-    others.ready(0.0)
+    for one in (ours, others):
+        one.ready(0.0)
+        one.tell("well", 0.0, is_moving=True)
 
     assert (ours.deadline, others.deadline) == (pytest.approx(0.1), STATUS_S)
     ours.close()
