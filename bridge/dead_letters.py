@@ -72,8 +72,36 @@ _COLUMNS = [
 ]
 
 
+class Room:
+    """How many more of the strangers' letters are kept in one transaction: counted once, not for each letter.
+
+    So a flood of rubbish costs little more than a flood of readings, and holds up nobody's.
+    """
+
+    def __init__(self) -> None:
+        self.discarded = 0
+        self._left: int | None = None
+
+    def take(self, connection: Connection) -> bool:
+        """Take the place of one letter; False when there is none, and the letter is discarded."""
+        if self._left is None:
+            table = schema.dead_letters.c
+            open_ones = select(func.count()).where(table.state == LetterState.OPEN, table.seq.is_(None))
+            self._left = STRANGERS_KEPT - (connection.scalar(open_ones) or 0)
+        if self._left <= 0:
+            self.discarded += 1
+            return False
+        self._left -= 1
+        return True
+
+    def save(self, connection: Connection) -> None:
+        """Count what was discarded, at the end of the transaction."""
+        count(connection, "dead_letters_discarded", self.discarded)
+
+
 def put(
     connection: Connection,
+    room: Room,
     reason: str,
     topic: str,
     payload: bytes,
@@ -82,10 +110,7 @@ def put(
     """Write the letter of a message that is no reading, or of a reading that cannot be kept."""
     node, epoch, seq = identity or (None, None, None)
     if identity is None:
-        table = schema.dead_letters
-        kept = connection.scalar(select(func.count()).where(table.c.state == LetterState.OPEN, table.c.seq.is_(None)))
-        if kept is not None and kept >= STRANGERS_KEPT:
-            count(connection, "dead_letters_discarded", 1)
+        if not room.take(connection):
             return
         if len(payload) > STRANGERS_BYTES:
             reason += f" (the first {STRANGERS_BYTES} of {len(payload)} bytes are kept)"

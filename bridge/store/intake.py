@@ -131,6 +131,8 @@ class Intake:
         reason = connection.scalar(select(letters.reason).where(letters.id > before))
         if reason is not None:
             raise InvalidReading(reason)
+        if step.room.discarded:
+            raise InvalidReading("it is no reading, and there is no room for another letter")
 
     def _row_again(
         self, connection: Connection, step: "_Step", message: Message, identity: tuple[str, str, int]
@@ -153,14 +155,16 @@ class Intake:
     def _judge(self, connection: Connection, step: "_Step", message: Message) -> None:
         kind, node, sensor = self._route(message.topic)
         if not node:
-            dead_letters.put(connection, f"no topic of a node: {message.topic!r}", message.topic, message.payload)
+            dead_letters.put(
+                connection, step.room, f"no topic of a node: {message.topic!r}", message.topic, message.payload
+            )
         elif kind == "reading":
             self._judge_reading(connection, step, message.topic, node, sensor, message.payload)
         elif message.payload or kind in ("backlog", "lost"):
             try:
                 self._judge_other(connection, step, kind, node, message)
             except InvalidReading as exc:
-                dead_letters.put(connection, f"no {kind} message: {exc}", message.topic, message.payload)
+                dead_letters.put(connection, step.room, f"no {kind} message: {exc}", message.topic, message.payload)
         else:
             self._forget_state(connection, kind, node)
 
@@ -215,12 +219,12 @@ class Intake:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             claimed = None
         if claimed is None or claimed.node != node or not is_name(claimed.epoch):
-            dead_letters.put(connection, reason, topic, payload)
+            dead_letters.put(connection, step.room, reason, topic, payload)
             return
         source = self._directory.source(connection, node, claimed.epoch, step.at_ms)
         step.touched[source] = None
         if source.commit(claimed.seq):
-            dead_letters.put(connection, reason, topic, payload, (node, claimed.epoch, claimed.seq))
+            dead_letters.put(connection, step.room, reason, topic, payload, (node, claimed.epoch, claimed.seq))
         else:
             step.repeats += 1
 
@@ -247,7 +251,7 @@ class Intake:
         )
         if known is None:
             log.warning("identity conflict: %s came again with other content", reading_id(*identity))
-            dead_letters.put(connection, "identity conflict", topic, payload, identity)
+            dead_letters.put(connection, step.room, "identity conflict", topic, payload, identity)
 
     # What is noted beside the readings ----------------------------------------------------------
 
@@ -321,6 +325,7 @@ class Intake:
             insert_readings(connection, step.rows)
             rollups.queue(connection, step.rows)
         sources.save(connection, step.touched)
+        step.room.save(connection)
         if step.newest:
             table = schema.nodes.c
             older = table.last_time_ms.is_(None) | (table.last_time_ms <= bindparam("time"))
@@ -362,7 +367,7 @@ def _row(source: Source, reading: Reading, at_ms: int) -> Row:
 class _Step:
     """What one burst has brought so far."""
 
-    __slots__ = ("at_ms", "newest", "repeats", "rows", "touched")
+    __slots__ = ("at_ms", "newest", "repeats", "room", "rows", "touched")
 
     def __init__(self, at_ms: int) -> None:
         self.at_ms = at_ms
@@ -370,3 +375,4 @@ class _Step:
         self.touched: dict[Source, None] = {}
         self.newest: dict[int, Row] = {}
         self.repeats = 0
+        self.room = dead_letters.Room()

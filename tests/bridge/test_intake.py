@@ -5,6 +5,7 @@ from sqlalchemy import select
 
 from bridge import dead_letters
 from bridge.store import schema
+from bridge.store.counters import counted
 from bridge.store.database import Store
 from bridge.store.intake import Intake, Message
 from bridge.store.sources import FORGOTTEN
@@ -251,3 +252,25 @@ def test_a_node_whose_retained_messages_are_cleared_is_no_longer_told_as_offline
         assert connection.scalar(select(schema.nodes.c.availability)) is None
     assert [seq for seq, _ in rows(store)] == [1]
     assert reasons(store) == []
+
+
+def test_a_flood_of_rubbish_is_kept_up_to_its_room_and_the_rest_counted(store: Store, intake: Intake) -> None:
+    kept = dead_letters.STRANGERS_KEPT
+    rubbish = [Message(READING, b"rubbish %d" % number) for number in range(kept + 500)]
+
+    intake.put(rubbish[: kept - 1])
+    intake.put(rubbish[kept - 1 :])
+    intake.put([Message(READING, b"rubbish"), Message(READING, reading(1))])
+
+    assert len(reasons(store)) == kept
+    assert counted(store)["dead_letters_discarded"] == 501
+    assert [seq for seq, _ in rows(store)] == [1]
+
+
+def test_rubbish_that_is_judged_anew_stays_a_letter_where_there_is_no_room_for_another(
+    store: Store, intake: Intake
+) -> None:
+    intake.put([Message(READING, b"rubbish")] * dead_letters.STRANGERS_KEPT)
+
+    with pytest.raises(InvalidReading, match="no room"):
+        intake.rehearse(Message(READING, b"rubbish"))
