@@ -14,6 +14,8 @@ Python programmer would expect::
                +-- LockHeld                    another process does this job; names it; exit status 1
 """
 
+from collections.abc import Mapping
+
 
 class SensorBridgeError(Exception):
     """Parent of every error that this project raises on purpose."""
@@ -28,7 +30,11 @@ class TryLater(SensorBridgeError, OSError):
 
 
 class SensorFailed(TryLater):
-    """A sensor gave no value at this beat."""
+    """A sensor gave no value at this beat, or not all of them; ``values`` are those that it gave, by quantity."""
+
+    def __init__(self, reason: str, values: Mapping[str, float] | None = None) -> None:
+        super().__init__(reason)
+        self.values = dict(values or {})
 
 
 class StorageFull(TryLater):

@@ -4,6 +4,9 @@
 class Fixed:
     """A sensor that never changes."""
 
+    stands_still = True
+    """Nobody shall be told that it is stuck."""
+
     def __init__(self, argument: str) -> None:
         """Take no argument.
 

@@ -15,8 +15,8 @@ from mqtt_client.sensors.sensor import Sensor
 
 log = logging.getLogger("sensors")
 
-TRIES = 3
-PAUSE_S = 0.1
+PAUSES_S = (0.1, 1.0)
+"""A read that fails is tried again after these, each at most a tenth of the interval: a DHT22 likes to rest."""
 CALM_S = 60.0
 """A sensor that skipped no beat for so long keeps up again."""
 
@@ -173,27 +173,28 @@ class Sampler:
 
     def _sample(self) -> bool:
         """Read once, with retries; return whether the sensor goes on."""
+        wrong: list[str] = []
         try:
             values = self._read()
         except SensorFailed as exc:
-            self._tell(str(exc))
-            return True
+            values = exc.values
+            wrong.append(str(exc))
         if values is None:
             return False
         wall_ms, monotonic_ms = self._source.wall_ms(), self._source.monotonic_ms()
-        good, refused = self._quality.judge(values, time.monotonic(), everything=self._answering is not None)
+        good, doubted = self._quality.judge(values, time.monotonic(), everything=self._answering is not None)
         if good:
             try:
                 check_values(good)
             except InvalidReading as exc:
-                refused.append(str(exc))
+                wrong.append(str(exc))
             else:
                 self._events.put(Sample(self.name, good, wall_ms, monotonic_ms))
-        self._tell("; ".join(refused) or None)
+        self._tell("; ".join(wrong + doubted) or None)
         return True
 
     def _read(self) -> dict[str, float] | None:
-        for attempt in range(1, TRIES + 1):
+        for pause_s in (*PAUSES_S, None):
             try:
                 if not self._is_open:
                     self._sensor.open()
@@ -203,7 +204,7 @@ class Sampler:
                 if self._is_open:
                     self._sensor.close()
                     self._is_open = False
-                if attempt == TRIES or self._stopped.wait(min(PAUSE_S, self.interval_s / 10)):
+                if pause_s is None or self._stopped.wait(min(pause_s, self.interval_s / 10)):
                     raise
         return None
 

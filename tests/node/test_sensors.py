@@ -109,6 +109,24 @@ def test_cpu_without_such_a_file_fails_and_says_which(tmp_path: Path) -> None:
         sensor.open()
 
 
+def test_cpu_takes_the_processors_zone_where_there_are_several(tmp_path: Path) -> None:
+    for number, (kind, milli) in enumerate([("acpitz", 20000), ("x86_pkg_temp", 51500), ("cpu-thermal", 1)]):
+        zone = tmp_path / f"thermal_zone{number}"
+        zone.mkdir()
+        (zone / "type").write_text(f"{kind}\n", encoding="ascii")
+        (zone / "temp").write_text(f"{milli}\n", encoding="ascii")
+    sensor = Cpu("", tmp_path)
+    sensor.open()
+
+    assert sensor.read() == {"cpu_temperature": 51.5}
+    sensor.close()
+
+
+def test_cpu_without_a_zone_fails_and_says_where_it_looked(tmp_path: Path) -> None:
+    with pytest.raises(SensorFailed, match="thermal_zone0/temp: No such file"):
+        Cpu("", tmp_path).open()
+
+
 def test_all_unknown_drivers_and_bad_arguments_are_told_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
         make_sensors(sensor_specs("a=magic,b=fixed:5,c=simulated,d=replay"))
@@ -118,7 +136,7 @@ def test_all_unknown_drivers_and_bad_arguments_are_told_at_once() -> None:
         "NODE_SENSORS: b=fixed",
         "NODE_SENSORS: d=replay",
     ]
-    assert "one of cpu, fixed, replay, simulated" in caught.value.faults[0]
+    assert "one of cpu, fixed, iio, mcp3008, replay, simulated, w1, or a driver" in caught.value.faults[0]
 
 
 def test_a_users_driver_is_found_by_its_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
