@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from mqtt_client.clock import Timekeeper
 from mqtt_client.health import NodeState, cpu_temperature, disk_free_bytes, hours_until_full
+from mqtt_client.indicator import Light
 from mqtt_client.messages import Health
 from mqtt_client.outbox.outbox import Outbox
 from mqtt_client.publisher.publisher import Publisher
@@ -12,6 +13,8 @@ from mqtt_client.sensors.sampler import Sampler
 
 RATE_S = 30.0
 """The rate of readings is counted over so long at least."""
+LATE_MS = 30_000
+"""After so long without a receipt a reading is buffered, and not just under way."""
 HANG_S = 60.0
 """When every sensor has been silent in a read for so long, no work moves on."""
 
@@ -71,6 +74,15 @@ class Condition:
     def is_moving(self) -> bool:
         """Whether work moves on: some sensor is being read, or waits for its beat."""
         return any(sampler.hangs_for_s() <= HANG_S for sampler in self._samplers)
+
+    @property
+    def light(self) -> Light:
+        """What the LED shows: first what needs somebody, then what will pass."""
+        if self.is_full or self.sensor_faults or self._keeper.is_holding:
+            return Light.FAULT
+        oldest_ms = self._outbox.oldest()
+        is_late = oldest_ms is not None and self._keeper.source.wall_ms() - oldest_ms > LATE_MS
+        return Light.BUFFERING if is_late or self.troubles else Light.GOOD
 
     def in_words(self) -> str:
         """Return it in one line."""

@@ -18,6 +18,7 @@ from mqtt_client.discovery import Discovery
 from mqtt_client.errors import StorageFull
 from mqtt_client.health import birth, decode_state, encode_state
 from mqtt_client.home_assistant import STATUS_TOPIC
+from mqtt_client.indicator import Indicator
 from mqtt_client.messages import ONLINE, Command, encode
 from mqtt_client.notify import Notifier
 from mqtt_client.outbox.epoch import Draft
@@ -37,6 +38,7 @@ log = logging.getLogger("node")
 HEALTH_S = 60.0
 STATE_S = 5.0
 CLOCK_S = 1.0
+LIGHT_S = 1.0
 FLUSH_MORE_S = 0.2
 LINGER_S = 0.03
 """Sensors of one beat come so close together, and share a commit."""
@@ -59,6 +61,7 @@ class Node:
         source: TimeSource,
         state: bytes | None = None,
         notifier: Notifier | None = None,
+        indicator: Indicator | None = None,
     ) -> None:
         """Put the parts together; :meth:`run` begins. ``state`` is what the last run wrote for ``status``."""
         old = decode_state(state)
@@ -78,7 +81,12 @@ class Node:
                 name,
                 sensor,
                 settings.sample_interval,
-                Quality(settings.node_calibration, settings.node_deadband, settings.node_heartbeat),
+                Quality(
+                    settings.node_calibration,
+                    settings.node_deadband,
+                    settings.node_heartbeat,
+                    may_stand_still=getattr(sensor, "stands_still", False),
+                ),
                 source,
                 self._events,
             )
@@ -86,8 +94,10 @@ class Node:
         ]
         self._condition = Condition(outbox, self.publisher, self._samplers, self._keeper, old)
         self._discovery = Discovery(settings, old.quantities, old.announced)
-        self._commands = Commands(self._samplers, None)
+        self._commands = Commands(self._samplers, indicator.identify if indicator else None)
         self._notifier = notifier or Notifier({})
+        self._indicator = indicator
+        self._light_at = 0.0
         self._drafts: list[Draft] = []
         self._commit_at: float | None = None
         self._flush_at: float | None = None
@@ -126,6 +136,7 @@ class Node:
             self._tell,
             self._flush_due,
             self._converse,
+            self._show,
         )
         for action in parts:
             try:
@@ -143,6 +154,7 @@ class Node:
         due = [self._health_at, self._commit_at, self._flush_at, self.publisher.deadline(now)]
         due += [self._commands.deadline, self._notifier.deadline]
         due += [self._discovery.deadline] if self.publisher.is_ready else []
+        due += [self._light_at] if self._indicator else []
         if self._keeper.is_holding:
             due.append(self._clock_at)
         timeout = max(0.0, min(time_ for time_ in due if time_ is not None) - now)
@@ -203,6 +215,7 @@ class Node:
             log.warning("sensor %s: %s", sensor, fault)
             self._condition.faults[sensor] = fault
         self._state_at = 0.0
+        self._health_at = min(self._health_at, time.monotonic() + STATE_S)
 
     def _commit_due(self, now: float) -> None:
         if self._commit_at is None or now < self._commit_at:
@@ -297,6 +310,12 @@ class Node:
                 self.publisher.publish_state(self._discovery.topic, message, now, kind=Kind.DISCOVERY)
         if self._notifier.is_due(now):
             self._notifier.tell(self._condition.in_words(), now, is_moving=self._condition.is_moving)
+
+    def _show(self, now: float) -> None:
+        """Let the LED show how the node is, looked at once a second."""
+        if self._indicator is not None and now >= self._light_at:
+            self._light_at = now + LIGHT_S
+            self._indicator.show(self._condition.light, now)
 
     # What the node says of itself --------------------------------------------------------------
 

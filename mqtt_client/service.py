@@ -6,8 +6,9 @@ from pathlib import Path
 
 from mqtt_client import logs
 from mqtt_client.clock import SystemTime
-from mqtt_client.errors import OutboxDamaged
+from mqtt_client.errors import OutboxDamaged, TryLater
 from mqtt_client.exits import settings_from, told
+from mqtt_client.indicator import Indicator
 from mqtt_client.node import Node
 from mqtt_client.notify import Notifier
 from mqtt_client.outbox.opening import open_outbox
@@ -34,21 +35,44 @@ def run_node(settings: NodeSettings) -> None:
     """
     sensors = make_sensors(settings.node_sensors)
     source = SystemTime()
+    indicator = _indicator(settings)
     is_damaged = False
-    while True:
-        try:
-            _run(settings, sensors, source, is_damaged)
-            return
-        except OutboxDamaged as exc:
-            log.error("%s; opening it anew", exc)
-            is_damaged = True
+    try:
+        while True:
+            try:
+                _run(settings, sensors, source, indicator, is_damaged=is_damaged)
+                return
+            except OutboxDamaged as exc:
+                log.error("%s; opening it anew", exc)
+                is_damaged = True
+    finally:
+        if indicator is not None:
+            indicator.close()
 
 
-def _run(settings: NodeSettings, sensors: dict[str, Sensor], source: SystemTime, is_damaged: bool) -> None:
+def _indicator(settings: NodeSettings) -> Indicator | None:
+    """Return the LED where one is set; a node whose LED cannot be had measures all the same."""
+    if settings.node_led_pin is None:
+        return None
+    try:
+        return Indicator(settings.node_led_pin)
+    except TryLater as exc:
+        log.error("NODE_LED_PIN: %s; the node runs without its LED", exc)
+        return None
+
+
+def _run(
+    settings: NodeSettings,
+    sensors: dict[str, Sensor],
+    source: SystemTime,
+    indicator: Indicator | None,
+    *,
+    is_damaged: bool,
+) -> None:
     """Run until stopped, or until the outbox is found damaged."""
     path, room = settings.outbox_path, settings.outbox_max_readings
     outbox = open_outbox(path, settings.node_id, source.boot, room, is_damaged=is_damaged)
-    node = Node(settings, outbox, sensors, source, read_state(path), Notifier())
+    node = Node(settings, outbox, sensors, source, read_state(path), Notifier(), indicator)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: node.stop())
     log.info(

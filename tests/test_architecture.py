@@ -28,6 +28,7 @@ CONTRACT = {
     "setting_values",
     "lock",
     "logs",
+    "probe",
     "version",
     "notify",
 }
@@ -42,6 +43,7 @@ HOMES = {
     "paho": {
         f"{NODE}.broker",
         f"{NODE}.publisher",
+        f"{NODE}.probe",
         f"{BRIDGE}.ingest",
         f"{BRIDGE}.alarms.notices",
         f"{BRIDGE}.provision.broker",
@@ -252,6 +254,18 @@ def test_what_takes_readings_in_loads_no_heavy_library(job: str) -> None:
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
 
     assert HEAVY & set(loaded.stdout.split()) == set()
+
+
+def test_a_running_node_loads_nothing_that_it_does_not_use() -> None:
+    program = "import sys, mqtt_client.__main__, mqtt_client.service; print(*sys.modules)"
+    command = [sys.executable, "-S", "-c", f"import sys; sys.path[:] = {sys.path!r}; {program}"]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+
+    unused = {"click", "dotenv", "gpiozero", "json", "csv", "asyncio", "unittest", "importlib.metadata"}
+    assert unused & set(loaded.stdout.split()) == set()
+    assert {name for name in loaded.stdout.split() if name.startswith("mqtt_client.sensors.")} == {
+        f"mqtt_client.sensors.{name}" for name in ("median", "quality", "registry", "sampler", "sensor")
+    }
 
 
 def test_every_public_name_says_what_it_is() -> None:
