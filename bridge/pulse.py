@@ -6,6 +6,7 @@ its standard input. When the service is gone, however it went, the job reads
 the line's end and stops in order. Nothing is remembered on disk.
 """
 
+import faulthandler
 import os
 import socket
 import threading
@@ -27,7 +28,8 @@ class Stop(threading.Event):
         self._next_at = 0.0
 
     def hold_line(self) -> None:
-        """Send pulses to the service from now on, and stop when it is gone."""
+        """Send pulses to the service from now on, stop when it is gone, and tell where it hangs when aborted."""
+        faulthandler.enable()
         self._line = socket.socket(fileno=os.dup(LINE))
 
         def watch() -> None:

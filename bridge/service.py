@@ -2,8 +2,9 @@
 
 A job that dies is started again with a growing delay; one that says that a
 person is needed ends them all. Each holds a line to the service (pulse.py):
-when the service itself is killed they read its end, and stop in order. The
-service manager's watchdog is fed only while the jobs' pulses are felt.
+when the service itself is killed they read its end, and stop in order. A job
+whose pulse is not felt any more is ended and started again; where even that
+does not help, the service manager's watchdog is not fed.
 """
 
 import logging
@@ -46,6 +47,7 @@ class Job:
         self._command = list(command)
         self._line: socket.socket | None = None
         self._felt_at = 0.0
+        self._is_aborted = False
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = 0.0
         self._delay_s = 0.5
@@ -74,6 +76,7 @@ class Job:
         with theirs:
             self._process = subprocess.Popen(self._command, stdin=theirs.fileno())  # noqa: S603  # our own command
         self._started_at = self._felt_at = now
+        self._is_aborted = False
 
     def _feel(self, now: float) -> None:
         assert self._line is not None
@@ -84,6 +87,13 @@ class Job:
     def is_silent(self, now: float) -> bool:
         """Tell whether its process has not moved on for longer than its work can take."""
         return self._process is not None and now - self._felt_at > SILENT_S.get(self.name, float("inf"))
+
+    def abort(self) -> None:
+        """End a process that hangs, so that it tells where; it is started again when it is gone."""
+        if self._process is not None and not self._is_aborted:
+            self._is_aborted = True
+            log.error("%s has not moved on for %g s, and is ended where it hangs", self.name, SILENT_S[self.name])
+            self._process.send_signal(signal.SIGABRT)
 
     def end(self) -> None:
         """Ask the process to end."""
@@ -164,6 +174,8 @@ def run_service(
                     is_damaged = True
                 elif ended is not None:
                     log.error("%s ended with %s; starting it again", job.name, _status_text(ended))
+                elif job.is_silent(now):
+                    job.abort()
             if is_damaged:
                 _end(children)
                 damage.make_whole(settings, _locks_of(jobs), is_known=True)
@@ -190,8 +202,6 @@ def _end(jobs: Sequence[Job]) -> None:
 def _tell(notifier: Notifier, jobs: Sequence[Job], now: float) -> None:
     """Tell the service manager which jobs run, and feed its watchdog unless one of them hangs."""
     silent = [job.name for job in jobs if job.is_silent(now)]
-    if silent:
-        log.error("%s has not moved on for too long; the watchdog is not fed any more", ", ".join(silent))
     running = f"running {', '.join(job.name for job in jobs)}"
     notifier.tell(f"{', '.join(silent)} hangs" if silent else running, now, is_moving=not silent)
 
@@ -199,10 +209,8 @@ def _tell(notifier: Notifier, jobs: Sequence[Job], now: float) -> None:
 def stop_at_signals() -> Stop:
     """Return an event that SIGTERM and SIGINT set."""
     stop = Stop()
-    for number in (
-        signal.SIGTERM,
-        signal.SIGINT,
-    ):  # in a thread, since the main one may hold the event's lock just now
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # In a thread, since the main one may hold the event's lock just now.
         signal.signal(number, lambda *_: threading.Thread(target=stop.set).start())
     return stop
 

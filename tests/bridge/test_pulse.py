@@ -1,5 +1,6 @@
 """The service feels that its jobs move on, and they feel when it is gone."""
 
+import signal
 import socket
 import subprocess
 import threading
@@ -70,6 +71,23 @@ def test_a_job_without_a_limit_may_be_silent() -> None:
     job.tend(0.0)
 
     assert not job.is_silent(1e9)
+    ended(job)
+
+
+def test_a_job_that_hangs_is_ended_where_it_hangs_and_started_again(capfd: pytest.CaptureFixture[str]) -> None:
+    job = a_job("Stop().hold_line(); print('hanging', flush=True); time.sleep(3600)")
+    job.tend(0.0)
+    eventually(lambda: "hanging" in capfd.readouterr().out)
+    assert job.is_silent(1000.0)
+
+    for _ in range(2):
+        job.abort()
+    status = eventually(lambda: job.tend(1000.0))
+
+    assert status == -signal.SIGABRT
+    assert "line 3 in <module>" in capfd.readouterr().err
+    job.tend(2000.0)
+    assert not job.is_silent(2000.0)
     ended(job)
 
 
