@@ -42,6 +42,8 @@ class Verdict(Enum):
     """Nobody listens there; the broker reads its files when it starts."""
     NOT_YET = auto()
     """The broker runs, with the files as they were before."""
+    OPEN = auto()
+    """The broker there lets anybody in: it is another one, or runs with another configuration."""
 
 
 class BrokerSilent(TryLater):
@@ -75,22 +77,27 @@ class Provision:
         self._settings = msgspec.structs.replace(
             settings, mqtt_username=PROVISION, mqtt_password=Secret(password), mqtt_tls_cert=None, mqtt_tls_key=None
         )
+        self._nobody = msgspec.structs.replace(self._settings, mqtt_password=Secret(secrets.token_hex(16)))
 
     def wait_until_read(self, configuration: Path, within_s: float = READ_WITHIN_S) -> Verdict:
         """Let the broker read its files, and wait until it has."""
         signal_reload(configuration)
         deadline = time.monotonic() + within_s
-        while True:
-            try:
-                client, reason = self._connect(f"{PROVISION}-{secrets.token_hex(6)}")
-            except OSError:
-                return Verdict.NOT_RUNNING
-            _end(client)
-            if reason is not None and not reason.is_failure:
-                return Verdict.READ
-            if time.monotonic() > deadline:
-                return Verdict.NOT_YET
-            time.sleep(AGAIN_S)
+        try:
+            if self._is_let_in(self._nobody):
+                return Verdict.OPEN
+            while not self._is_let_in(self._settings):
+                if time.monotonic() > deadline:
+                    return Verdict.NOT_YET
+                time.sleep(AGAIN_S)
+        except OSError:
+            return Verdict.NOT_RUNNING
+        return Verdict.READ
+
+    def _is_let_in(self, settings: BridgeSettings) -> bool:
+        client, reason = _connect(settings, f"{PROVISION}-{secrets.token_hex(6)}")
+        _end(client)
+        return reason is not None and not reason.is_failure
 
     def end_session(self, node: str) -> None:
         """End a node's session, with what the broker keeps for it, by taking it over.
@@ -99,7 +106,7 @@ class Provision:
             OSError: the broker cannot be reached.
         """
         for client_id in (node, f"node-{node}"):  # at the nodes' listeners, and at others
-            client, _reason = self._connect(client_id)
+            client, _reason = _connect(self._settings, client_id)
             _end(client)
 
     def clear(self, node: str) -> int:
@@ -110,7 +117,7 @@ class Provision:
             OSError: the broker cannot be reached.
         """
         prefix = self._settings.mqtt_topic_prefix
-        client, reason = self._connect(f"{PROVISION}-{secrets.token_hex(6)}")
+        client, reason = _connect(self._settings, f"{PROVISION}-{secrets.token_hex(6)}")
         try:
             if reason is None or reason.is_failure:
                 raise BrokerSilent(f"the broker does not let {PROVISION} in: {reason or 'no answer'}")
@@ -124,31 +131,32 @@ class Provision:
         finally:
             _end(client)
 
-    def _connect(self, client_id: str) -> tuple[Client, ReasonCode | None]:
-        """Connect; return the broker's answer, None where none came in time."""
-        answered = threading.Event()
-        answers: list[ReasonCode] = []
 
-        def on_connect(
-            client: Client, _data: object, _flags: ConnectFlags, reason: ReasonCode, _properties: Properties | None
-        ) -> None:
-            answers.append(reason)
-            answered.set()
-            if reason.is_failure:
-                client.disconnect()  # or paho's thread would try again
+def _connect(settings: BridgeSettings, client_id: str) -> tuple[Client, ReasonCode | None]:
+    """Connect; return the broker's answer, None where none came in time."""
+    answered = threading.Event()
+    answers: list[ReasonCode] = []
 
-        client = new_client(self._settings, client_id)
-        client.on_connect = on_connect
-        client.connect(
-            self._settings.mqtt_host,
-            self._settings.broker_port,
-            KEEPALIVE_S,
-            clean_start=True,
-            properties=connect_properties(session_expiry_s=0),
-        )
-        client.loop_start()
-        answered.wait(ANSWER_S)
-        return client, answers[0] if answers else None
+    def on_connect(
+        client: Client, _data: object, _flags: ConnectFlags, reason: ReasonCode, _properties: Properties | None
+    ) -> None:
+        answers.append(reason)
+        answered.set()
+        if reason.is_failure:
+            client.disconnect()  # or paho's thread would try again
+
+    client = new_client(settings, client_id)
+    client.on_connect = on_connect
+    client.connect(
+        settings.mqtt_host,
+        settings.broker_port,
+        KEEPALIVE_S,
+        clean_start=True,
+        properties=connect_properties(session_expiry_s=0),
+    )
+    client.loop_start()
+    answered.wait(ANSWER_S)
+    return client, answers[0] if answers else None
 
 
 def _retained(client: Client, filters: list[str], prefix: str) -> list[str]:

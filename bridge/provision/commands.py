@@ -180,6 +180,10 @@ def _tell_broker(settings: BridgeSettings, configuration: Path, password: str) -
         return True
     if verdict is Verdict.NOT_RUNNING:
         click.echo(f"broker   cannot be reached at {where}; it takes it over when it starts", err=True)
+    elif verdict is Verdict.OPEN:
+        click.echo(
+            f"broker   at {where} lets anybody in: it is another one, or does not run with {configuration}", err=True
+        )
     else:
         click.echo(
             f"broker   at {where} has not taken it over yet: `sudo systemctl reload mosquitto` lets it", err=True

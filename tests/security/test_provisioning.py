@@ -16,7 +16,7 @@ from bridge.provision.accounts import check_name
 from bridge.provision.directory import BrokerDirectory
 from mqtt_client.errors import SettingsError
 from mqtt_client.settings import NodeSettings, env_file_variables, load
-from tests.processes import Process, eventually, python
+from tests.processes import Mosquitto, Process, eventually, python
 from tests.security.secured import ROOT, SecuredBroker, Speaker, node
 
 Keep = Callable[[Speaker], Speaker]
@@ -281,3 +281,11 @@ def test_a_node_s_file_is_read_as_settings_whole(secured: SecuredBroker) -> None
     )
     assert settings.mqtt_tls_cert
     assert settings.mqtt_tls_cert.name == "kitchen.crt"
+
+
+def test_a_broker_that_lets_anybody_in_is_not_taken_for_ours(secured: SecuredBroker, broker: Mosquitto) -> None:
+    secured.variables["MQTT_PORT"] = str(broker.port)
+
+    told = secured.bridge("nodes", "remove", "kitchen", status=1)
+
+    assert "lets anybody in" in told
