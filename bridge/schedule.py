@@ -39,8 +39,11 @@ class Task:
     retry_ms: int = 0
 
     def due_ms(self) -> int:
-        """When it runs next; a last run in the future (the clock was set back) counts as now."""
-        return max(min(self.last_ms, now_ms()) + int(self.interval_s * 1000), self.retry_ms)
+        """When it runs next; what lies in the future (the clock was set back) counts from now on as now."""
+        now, interval_ms = now_ms(), int(self.interval_s * 1000)
+        self.last_ms = min(self.last_ms, now)
+        self.retry_ms = min(self.retry_ms, now + interval_ms)
+        return max(self.last_ms + interval_ms, self.retry_ms)
 
 
 def run_schedule(settings: BridgeSettings, store: Store, stop: threading.Event) -> None:
@@ -107,14 +110,15 @@ def _run(store: Store, task: Task) -> str:
 
 
 def _last_run(store: Store, name: str) -> int:
-    """Return when a task last ran; the first interval of a new store begins now."""
+    """Return when a task last ran; the first interval of a new store, or after a run in the future, begins now."""
     table = schema.meta
     with store.read() as connection:
         known = connection.scalar(select(table.c.value).where(table.c.key == f"last_{name}_ms"))
-    if known is not None:
+    now = now_ms()
+    if known is not None and int(known) <= now:
         return int(known)
-    _note_run(store, name, now_ms())
-    return now_ms()
+    _note_run(store, name, now)
+    return now
 
 
 def _note_run(store: Store, name: str, at_ms: int) -> None:
