@@ -4,7 +4,7 @@
 VENV := .venv/bin
 PYTHONS := python3.13 python3.12 python3.11 python3.14 python3
 
-.PHONY: help demo test test-compose torture lint format clean mosquitto
+.PHONY: help demo test test-compose torture fuzz lint format clean mosquitto
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):[^#]*## /make \1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
@@ -21,6 +21,13 @@ torture: .venv/dev mosquitto ## break a running fleet at random for SECONDS=60, 
 test-compose: .venv/dev ## run the containers of compose.yaml for real; needs a Docker engine (DOCKER_HOST)
 	@$(VENV)/python -m pytest tests/compose/fleet_in_containers.py
 
+FUZZED := decoders intake receipts commands bridges
+fuzz: .venv/fuzz ## send what strangers could send to every door, for SECONDS=60 in all
+	@for target in $(FUZZED); do echo "fuzzing $$target"; \
+	    $(VENV)/python -m fuzz.strangers $$target -max_total_time=$$(( $(or $(SECONDS),60) / $(words $(FUZZED)) )) 2>&1 \
+	        | grep -E '^(Done|==)|Error|Traceback|artifact'; \
+	done; ! ls fuzz/findings/* 2> /dev/null
+
 lint: .venv/dev ## check style and types
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
@@ -35,7 +42,7 @@ clean: ## remove .venv, caches and what the demo left
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One environment; a stamp for each extra, so that nothing is installed again until pyproject.toml changes.
-.venv/demo .venv/dev: .venv/%: pyproject.toml | $(VENV)/python
+.venv/demo .venv/dev .venv/fuzz: .venv/%: pyproject.toml | $(VENV)/python
 	@echo "Installing into .venv (once; a few minutes on a Raspberry Pi) ..."
 	@$(VENV)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	@touch $@
