@@ -13,6 +13,7 @@ from mqtt_client.outbox.peek import glance
 from mqtt_client.reading import UNITS, format_time, from_ms
 from mqtt_client.sensors.quality import Quality
 from mqtt_client.sensors.registry import make_sensors
+from mqtt_client.sensors.sampler import PAUSES_S
 from mqtt_client.sensors.sensor import Sensor
 from mqtt_client.settings import NodeSettings, described
 from mqtt_client.status import NEVER_RECEIPTED, is_running
@@ -53,19 +54,33 @@ def strangers(variables: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def read_once(sensor: Sensor, settings: NodeSettings) -> tuple[dict[str, float], list[str]]:
-    """Read a sensor once; return its values and what of them is refused.
-
-    Raises:
-        SensorFailed: it gave none.
-    """
-    sensor.open()
-    try:
-        measured = sensor.read()
-    finally:
-        sensor.close()
+    """Read a sensor once, with the tries that the node allows it; return its values and what is wrong."""
+    wrong: list[str] = []
+    measured: Mapping[str, float] | None = None
+    for pause_s in (0.0, *PAUSES_S):
+        time.sleep(pause_s)
+        try:
+            measured, wrong = _measured(sensor), []
+            break
+        except SensorFailed as exc:
+            measured, wrong = exc.values, [str(exc)]
     if measured is None:
-        raise SensorFailed("it has no values")
-    return Quality(settings.node_calibration, {}, settings.node_heartbeat).judge(measured, time.monotonic())
+        return {}, ["it has no values"]
+    good, doubted = Quality(settings.node_calibration, {}, settings.node_heartbeat).judge(measured, time.monotonic())
+    return good, wrong + doubted
+
+
+def _measured(sensor: Sensor) -> dict[str, float] | None:
+    try:
+        sensor.open()
+        try:
+            return sensor.read()
+        finally:
+            sensor.close()
+    except SensorFailed:
+        raise
+    except Exception as exc:  # a user's driver may raise anything, and the others are still to be read
+        raise SensorFailed(f"{type(exc).__name__}: {exc}") from exc
 
 
 def describe(values: Mapping[str, float]) -> str:
@@ -80,14 +95,10 @@ def _sensors(settings: NodeSettings) -> Iterator[Finding]:
         yield from (Finding("FAULT", fault) for fault in exc.faults)
         return
     for name, sensor in sensors.items():
-        try:
-            values, refused = read_once(sensor, settings)
-        except SensorFailed as exc:
-            yield Finding("FAULT", f"sensor {name}: {exc}")
-            continue
+        values, wrong = read_once(sensor, settings)
         if values:
             yield Finding("ok", f"sensor {name}: {describe(values)}")
-        yield from (Finding("FAULT", f"sensor {name}: {one}") for one in refused)
+        yield from (Finding("FAULT", f"sensor {name}: {one}") for one in wrong)
 
 
 def _outbox(settings: NodeSettings) -> Iterator[Finding]:

@@ -6,7 +6,6 @@ from pathlib import Path
 import click
 
 from mqtt_client import logs
-from mqtt_client.errors import SensorFailed
 from mqtt_client.exits import settings_from, told
 from mqtt_client.settings import env_file_variables
 from mqtt_client.version import own_version
@@ -73,13 +72,10 @@ def read(env_file: Path | None) -> None:
         settings = settings_from(env_file)
         failed = False
         for name, sensor in make_sensors(settings.node_sensors).items():
-            try:
-                values, refused = read_once(sensor, settings)
-            except SensorFailed as exc:
-                values, refused = {}, [str(exc)]
+            values, wrong = read_once(sensor, settings)
             if values:
                 click.echo(f"{name}: {describe(values)}")
-            for fault in refused:
+            for fault in wrong:
                 failed = True
                 click.echo(f"{name}: {fault}", err=True)
         if failed:
