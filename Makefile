@@ -4,7 +4,7 @@
 VENV := .venv/bin
 PYTHONS := python3.13 python3.12 python3.11 python3.14 python3
 
-.PHONY: help demo test test-compose torture fuzz lint format clean mosquitto
+.PHONY: help demo test test-compose test-office libreoffice torture fuzz lint format clean mosquitto
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):[^#]*## /make \1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
@@ -17,6 +17,9 @@ test: .venv/dev mosquitto lint ## check style and types, then run all tests
 
 torture: .venv/dev mosquitto ## break a running fleet at random for SECONDS=60, by SEED=…, and judge what arrived
 	@$(VENV)/python -m tests.faults.torture $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(TORTURE)
+
+test-office: .venv/dev libreoffice ## let LibreOffice open archives, and compare cell by cell; installs it (300 MB) as root
+	@$(VENV)/python -m pytest tests/bridge/office_archives.py
 
 test-compose: .venv/dev ## run the containers of compose.yaml for real; needs a Docker engine (DOCKER_HOST)
 	@$(VENV)/python -m pytest tests/compose/fleet_in_containers.py
@@ -49,6 +52,9 @@ clean: ## remove .venv, caches and what the demo left
 
 $(VENV)/python:
 	@python=$$(.ci/find-python $(PYTHONS)) && "$$python" -m venv .venv
+
+libreoffice:
+	@command -v soffice > /dev/null || .ci/install-libreoffice
 
 mosquitto:
 	@PATH="$$PATH:/usr/sbin:/usr/local/sbin"; command -v mosquitto > /dev/null || .ci/install-mosquitto
