@@ -75,7 +75,7 @@ def _rights(settings: NodeSettings, visit: Visit, client_id: str) -> Iterator[Fi
     yield broker.grants(visit, [topics.receipt(node), topics.command(node), topics.bridge_availability("+")])
     result = messages.CommandResult(client_id, "ok")
     yield broker.own_topic(visit, topics.command_result(node), messages.encode(result))
-    yield broker.forgery(settings, visit, broker.others_topics(topics), client_id)
+    yield broker.forgery(settings, visit, broker.others_topics(topics), f"{client_id}-a")
 
 
 def _bridge(settings: NodeSettings, visit: Visit) -> Iterator[Finding]:
@@ -88,9 +88,15 @@ def _bridge(settings: NodeSettings, visit: Visit) -> Iterator[Finding]:
         RETAINED_WITHIN_S,
     )
     yield ok("bridge", "a bridge is online") if online else _no_bridge()
+    if online:
+        visit.wait(lambda: any(_is_health(heard.topic, prefix) for heard in visit.heard), RETAINED_WITHIN_S)
     for heard in visit.heard:
-        if heard.topic.startswith(prefix) and heard.topic.endswith("/health"):
+        if _is_health(heard.topic, prefix):
             yield from _clock(heard.payload)
+
+
+def _is_health(topic: str, prefix: str) -> bool:
+    return topic.startswith(prefix) and topic.endswith("/health")
 
 
 def _clock(payload: bytes) -> Iterator[Finding]:
