@@ -254,3 +254,11 @@ def test_the_account_of_a_node_that_runs_here_is_left_to_it(start_node: StartNod
     assert all("the node that runs here uses this account" in done.stderr for done in refused)
     assert "is another node" not in node.output()
     assert stopped.returncode == 0
+
+
+def test_identify_lets_the_led_flash(start_node: StartNode, operator: FakeBridge) -> None:
+    node = started(start_node, operator, NODE_LED_PIN=17, GPIOZERO_PIN_FACTORY="mock")
+
+    done = node.run("command", "kitchen", "identify")
+
+    assert (done.returncode, done.stdout) == (0, "kitchen: ok\n")
