@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import Connection, func, select
 
+from bridge.alarms import board
+from bridge.alarms.board import Alarm
 from bridge.settings import BridgeSettings
 from bridge.store import schema
 from bridge.store.counters import counted
@@ -59,6 +61,8 @@ class Status:
     jobs: dict[str, JobState]
     nodes: list[NodeStatus]
     problems: list[str]
+    alarms: list[Alarm]
+    """What is raised now by ALARM_RULES."""
 
     def as_json(self) -> str:
         """Return it for programs; ``lost`` and ``dead_letters`` are numbers at the top level."""
@@ -83,6 +87,7 @@ class Status:
             "jobs": {name: {**job.state, "age_s": _age_s(job.at_ms, now)} for name, job in sorted(self.jobs.items())},
             "nodes": [asdict(node) for node in self.nodes],
             "problems": self.problems,
+            "alarms": [asdict(alarm) for alarm in self.alarms],
         }
         return json.dumps(document, ensure_ascii=False, indent=2)
 
@@ -102,6 +107,7 @@ def read_status(settings: BridgeSettings, store: Store) -> Status:
         jobs=jobs,
         nodes=nodes,
         problems=_problems(settings, numbers, jobs, nodes, now),
+        alarms=board.raised(store),
     )
 
 

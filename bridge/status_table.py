@@ -16,7 +16,9 @@ def show(status: Status) -> None:
     console.print(_nodes(status.nodes))
     for problem in status.problems:
         console.print(f"[bold red]![/] {_shown(problem)}", soft_wrap=True)
-    if not status.problems:
+    for alarm in status.alarms:
+        console.print(f"[bold red]{alarm.severity}[/] {escape(escape_control(alarm.text))}", soft_wrap=True)
+    if not status.problems and not status.alarms:
         console.print("[green]all is well[/]")
 
 

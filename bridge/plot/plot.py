@@ -191,7 +191,7 @@ def _named(lines: Sequence[Series]) -> dict[str, Series]:
 def _draw_line(panel: Axes, line: Series, colour: str, lines: int, span_ms: int) -> None:
     points = max(500, min(POINTS_A_LINE, POINTS_IN_ALL // lines))
     drawn = outline(line, points, span_ms)
-    width = 1.4 if lines <= MANY_LINES else 0.8
+    width = 1.4 if lines <= 3 else 1.1 if lines <= MANY_LINES else 0.8
     if len(drawn.times_ms):
         panel.plot(drawn.times_ms / DAY_MS, drawn.values, color=colour, linewidth=width, gid=line.node)
     if len(drawn.lone_times_ms):

@@ -81,6 +81,12 @@ def measured(seq: int, temperature: float, age_s: float = 0.0) -> bytes:
     return reading(seq, time=format_time(from_ms(at_ms)), values={"temperature": temperature})
 
 
+def command(environment: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        python("-m", "bridge", *arguments), env=environment, capture_output=True, text=True, timeout=60
+    )
+
+
 def rules_in(message: bytes | None) -> list[str] | None:
     return None if message is None else [alarm["rule"] for alarm in json.loads(message)]
 
@@ -113,7 +119,9 @@ def test_a_node_without_alarms_says_so(start: Callable[..., Process], peer: Peer
     eventually(lambda: peer.last(ALARM) == b"[]" and peer.last(OF_THE_BRIDGE) == b"[]", told=lambda: peer.messages)
 
 
-def test_an_alarm_of_the_bridge_is_published_under_its_own_name(start: Callable[..., Process], peer: Peer) -> None:
+def test_an_alarm_of_the_bridge_is_published_under_its_own_name_and_told_by_status(
+    start: Callable[..., Process], peer: Peer, environment: dict[str, str]
+) -> None:
     away = {"SERVER_URL": "http://127.0.0.1:9/data", "SERVER_TIMEOUT": "1"}
     for job in ("alarms", "ingest", "forward"):
         start(job, **away)
@@ -122,7 +130,11 @@ def test_an_alarm_of_the_bridge_is_published_under_its_own_name(start: Callable[
 
     eventually(lambda: rules_in(peer.last(OF_THE_BRIDGE)) == ["server"], told=lambda: peer.messages)
     (alarm,) = json.loads(peer.last(OF_THE_BRIDGE) or b"[]")
+    told = command(environment, "status").stdout
+    kept = json.loads(command(environment, "status", "--json").stdout)
     assert alarm["severity"] == "critical"
+    assert "critical the server does not take readings" in told
+    assert [one["rule"] for one in kept["alarms"]] == ["server"]
 
 
 def test_a_broker_that_lost_everything_is_told_again(
@@ -188,24 +200,20 @@ def test_alarms_of_rules_that_are_no_more_end(
     eventually(lambda: peer.last(ALARM) == b"[]", told=lambda: peer.messages)
 
 
-@pytest.mark.parametrize("command", [("check",), ("run",), ("run", "--only", "alarms")])
+@pytest.mark.parametrize("words", [("check",), ("run",), ("run", "--only", "alarms")])
 def test_a_wrong_rule_is_told_with_its_line_and_ends_with_2(
-    environment: dict[str, str], tmp_path: Path, command: tuple[str, ...]
+    environment: dict[str, str], tmp_path: Path, words: tuple[str, ...]
 ) -> None:
     (tmp_path / "alarms.toml").write_text('[[rule]]\nname = "warm"\nquantity = "co2"\nabove = "hot"\n')
 
-    done = subprocess.run(
-        python("-m", "bridge", *command), env=environment, capture_output=True, text=True, timeout=60, cwd=tmp_path
-    )
+    done = command(environment, *words)
 
     assert done.returncode == 2
     assert "line 4: rule 'warm': above is 'hot'; allowed is a finite number" in done.stderr
 
 
-def test_check_counts_the_rules(environment: dict[str, str], tmp_path: Path) -> None:
-    done = subprocess.run(
-        python("-m", "bridge", "check"), env=environment, capture_output=True, text=True, timeout=60, cwd=tmp_path
-    )
+def test_check_counts_the_rules(environment: dict[str, str]) -> None:
+    done = command(environment, "check")
 
     assert done.returncode == 0
     assert "2 rules" in done.stdout
