@@ -1,10 +1,10 @@
 # What people type here: `make demo`, `make test`. Everything is installed into .venv, nothing into the system,
-# but for mosquitto (tests only, where it is missing and this runs as root).
+# but for what the tests start (mosquitto, PostgreSQL, Chromium), where it is missing and this runs as root.
 
 VENV := .venv/bin
 PYTHONS := python3.13 python3.12 python3.11 python3.14 python3
 
-.PHONY: help demo test test-compose test-office libreoffice torture fuzz lint format clean mosquitto
+.PHONY: help demo test test-compose test-office libreoffice torture fuzz lint format clean mosquitto programs
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):[^#]*## /make \1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
@@ -12,8 +12,8 @@ help: ## show this
 demo: .venv/demo ## watch readings travel, broker to archive; ends on Ctrl-C, or after SECONDS=60
 	@$(VENV)/python examples/demo.py $(if $(SECONDS),--seconds $(SECONDS)) $(DEMO)
 
-test: .venv/dev mosquitto lint ## check style and types, then run all tests
-	@$(VENV)/python -m pytest
+test: .venv/dev programs lint ## check style and types, then run all tests
+	@$(VENV)/python -m pytest -n 4 --dist worksteal
 
 torture: .venv/dev mosquitto ## break a running fleet at random for SECONDS=60, by SEED=…, and judge what arrived
 	@$(VENV)/python -m tests.faults.torture $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(TORTURE)
@@ -54,7 +54,10 @@ $(VENV)/python:
 	@python=$$(.ci/find-python $(PYTHONS)) && "$$python" -m venv .venv
 
 libreoffice:
-	@command -v soffice > /dev/null || .ci/install-libreoffice
+	@.ci/install-programs 'soffice=libreoffice-calc-nogui'
 
 mosquitto:
-	@PATH="$$PATH:/usr/sbin:/usr/local/sbin"; command -v mosquitto > /dev/null || .ci/install-mosquitto
+	@.ci/install-programs 'mosquitto=mosquitto mosquitto-clients'
+
+programs:
+	@.ci/install-programs 'mosquitto=mosquitto mosquitto-clients' 'initdb=postgresql' 'chromium=chromium' 'chromedriver=chromium-driver'
