@@ -57,6 +57,10 @@ class Backoff:
         self.trouble, self.until, self._wait_s = None, 0.0, self.FIRST_S
         return is_news
 
+    def expire(self) -> None:
+        """Let it be tried at once, and begin with short waits again: who was missing has come."""
+        self.until, self._wait_s = 0.0, self.FIRST_S
+
     def is_open(self, now: float) -> bool:
         """Tell whether something may go."""
         return now >= self.until

@@ -118,7 +118,9 @@ class Sender:
         self._telling.receipt_moved(now)
 
     def bridge_came(self, now: float) -> None:
-        """Give a bridge that just came online the time for its receipts."""
+        """Give a bridge that just came online at once what nobody took, and the time for its receipts."""
+        for backoff in self._backoffs.values():
+            backoff.expire()
         for resend in self._resends.values():
             resend.receipt_moved(now)
 
