@@ -33,21 +33,21 @@ def watcher(broker: SecuredBroker) -> Speaker:
     return operator
 
 
-def test_secrets_can_be_read_by_nobody_else(secured: SecuredBroker) -> None:
-    env_file = secured.folder / "kitchen.env"
-    secured.bridge("nodes", "add", "kitchen")
+def test_secrets_can_be_read_by_nobody_else(shared: SecuredBroker) -> None:
+    directory = shared.directory
 
     others = {
-        str(path.relative_to(secured.directory)): mode(path)
-        for path in secured.directory.rglob("*")
+        str(path.relative_to(directory)): mode(path)
+        for path in directory.rglob("*")
         if path.is_file() and mode(path) & 0o007
     }
 
     assert others == {"ca.crt": 0o644, "server.crt": 0o644, "revoked.pem": 0o644, "broker.json": 0o644}
-    assert mode(env_file) == mode(secured.directory / "ca.key") == 0o600
-    assert mode(secured.directory / "server.key") == mode(secured.directory / "accounts.passwords") == 0o640
-    assert {mode(path) for path in (secured.directory / "accounts").iterdir()} == {0o600}
-    assert mode(secured.directory / "accounts") == 0o700
+    carried = [*(shared.folder / "kitchen").iterdir(), *(shared.folder / "attic").iterdir()]
+    assert {mode(path) for path in carried} == {mode(directory / "ca.key")} == {0o600}
+    assert mode(directory / "server.key") == mode(directory / "accounts.passwords") == 0o640
+    assert {mode(path) for path in (directory / "accounts").iterdir()} == {0o600}
+    assert mode(directory / "accounts") == 0o700
 
 
 def test_what_is_there_is_kept_when_it_is_set_up_again(secured: SecuredBroker) -> None:
@@ -236,12 +236,9 @@ def test_the_broker_s_certificate_is_renewed_under_running_nodes(secured: Secure
     assert kitchen.is_in
 
 
-def test_the_list_tells_accounts_and_what_was_heard(secured: SecuredBroker) -> None:
-    secured.add("kitchen")
-    secured.add("attic", "--mtls")
-
-    listed = json.loads(secured.bridge("nodes", "list", "--json").partition("]")[0] + "]")
-    text = secured.bridge("nodes", "list")
+def test_the_list_tells_accounts_and_what_was_heard(shared: SecuredBroker) -> None:
+    listed = json.loads(shared.bridge("nodes", "list", "--json").partition("]")[0] + "]")
+    text = shared.bridge("nodes", "list")
 
     assert [(one["node"], one["account"]) for one in listed] == [("attic", "certificate"), ("kitchen", "password")]
     assert re.search(r"^attic +certificate until 20\d\d-\d\d-\d\d", text, re.MULTILINE)
@@ -271,16 +268,16 @@ def test_the_repository_s_copies_are_what_the_command_writes() -> None:
     assert (ROOT / "mosquitto" / "secured.acl").read_text("utf-8") == rights("sensors")
 
 
-def test_a_node_s_file_is_read_as_settings_whole(secured: SecuredBroker) -> None:
-    settings = load(NodeSettings, env_file_variables(secured.add("kitchen", "--mtls")))
+def test_a_node_s_file_is_read_as_settings_whole(shared: SecuredBroker) -> None:
+    settings = load(NodeSettings, env_file_variables(shared.folder / "attic" / "attic.env"))
 
     assert (settings.node_id, settings.mqtt_host, settings.broker_port) == (
-        "kitchen",
+        "attic",
         "localhost",
-        secured.certificate_port,
+        shared.certificate_port,
     )
     assert settings.mqtt_tls_cert
-    assert settings.mqtt_tls_cert.name == "kitchen.crt"
+    assert settings.mqtt_tls_cert.name == "attic.crt"
 
 
 def test_a_broker_that_lets_anybody_in_is_not_taken_for_ours(secured: SecuredBroker, broker: Mosquitto) -> None:

@@ -143,6 +143,24 @@ def test_no_node_can_take_over_the_session_of_the_bridge_or_of_another_node(
     assert attic.is_in
 
 
+def test_what_a_node_says_while_the_bridge_is_away_waits_for_it(shared: SecuredBroker, speakers: Keep) -> None:
+    session = {"client_id": "mqtt-bridge-away", "clean_start": False, "session_expiry_s": 60}
+    bridge = service(shared, "bridge", **session)
+    bridge.subscribe("sensors/+/lost")
+    bridge.close()
+    kitchen = speakers(Speaker.of_node(env_of(shared, "kitchen")))
+    operator = speakers(service(shared, "operator"))
+
+    said = [b"%d" % number for number in range(20)]
+    answers = {kitchen.publish("sensors/kitchen/lost", one) for one in said}
+    operator.publish("sensors/kitchen/lost", b"forged")
+    back = speakers(service(shared, "bridge", **session))
+
+    eventually(lambda: len(back.received) >= len(said), told=lambda: back.received)
+    assert answers == {0}
+    assert [payload for _topic, payload in back.received] == said
+
+
 def test_who_sends_more_than_the_largest_message_is_disconnected_and_the_others_notice_nothing(
     shared: SecuredBroker, speakers: Keep
 ) -> None:

@@ -105,9 +105,9 @@ def test_a_crash_shows_no_secret(tmp_path: Path) -> None:
     assert leaked(crashed.stderr) == []
 
 
-def test_the_broker_s_folder_keeps_of_a_node_s_password_its_hash_alone(secured: SecuredBroker) -> None:
-    password = env_file_variables(secured.add("kitchen"))["MQTT_PASSWORD"]
+def test_the_broker_s_folder_keeps_of_a_node_s_password_its_hash_alone(shared: SecuredBroker) -> None:
+    password = env_file_variables(shared.folder / "kitchen" / "kitchen.env")["MQTT_PASSWORD"]
 
-    kept = [path for path in secured.directory.rglob("*") if path.is_file() and password in path.read_text("latin-1")]
+    kept = [path for path in shared.directory.rglob("*") if path.is_file() and password in path.read_text("latin-1")]
 
     assert kept == []
