@@ -309,7 +309,10 @@ class Node:
             if message is not None:
                 self.publisher.publish_state(self._discovery.topic, message, now, kind=Kind.DISCOVERY)
         if self._notifier.is_due(now):
-            self._notifier.tell(self._condition.in_words(), now, is_moving=self._condition.is_moving)
+            self._notify(now)
+
+    def _notify(self, now: float) -> None:
+        self._notifier.tell(self._condition.in_words(), now, is_moving=self._condition.is_moving)
 
     def _show(self, now: float) -> None:
         """Let the LED show how the node is, looked at once a second."""
@@ -333,6 +336,7 @@ class Node:
         self.publisher.publish_state(
             self._topics.health(self._settings.node_id), encode(self._condition.health()), now
         )
+        self._notify(now)
 
     def _note_state(self, now: float) -> None:
         """Let the state ride along with the next commit, every few seconds at most."""

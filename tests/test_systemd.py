@@ -140,6 +140,12 @@ def test_the_node_is_ready_and_fed_without_a_broker_and_says_what_is_wrong(
     eventually(lambda: manager.count("WATCHDOG=1") > 2)
 
 
+def test_the_status_follows_a_new_connection_at_once(start: Callable[..., Process], manager: Manager) -> None:
+    start("mqtt_client", "run", watchdog_s=3600.0)
+
+    eventually(lambda: any(re.fullmatch(r"STATUS=\d readings wait; connected", line) for line in manager.told()))
+
+
 def test_without_a_watchdog_it_tells_its_status_only_now_and_then() -> None:
     assert Notifier({"NOTIFY_SOCKET": "/nonexistent"}).deadline is None
     assert Notifier({}).is_due(1e9) is False
