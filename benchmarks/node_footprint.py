@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from os import environ, sysconf
+from os import environ
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -168,9 +168,9 @@ def kib(pid: int, file: str, key: str) -> int:
 
 
 def cpu_s(pid: int) -> float:
-    """Return the processor time of a process so far, user and system."""
-    fields = Path("/proc", str(pid), "stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / sysconf("SC_CLK_TCK")
+    """Return the processor time of a process so far, user and system, to the nanosecond that its threads ran."""
+    threads = Path("/proc", str(pid), "task").iterdir()
+    return sum(int((thread / "schedstat").read_text(encoding="ascii").split()[0]) for thread in threads) / 1e9
 
 
 def written_bytes(pid: int) -> int:

@@ -21,12 +21,16 @@ class SysfsDevice:
         beside.rename(self.folder)
 
     def unplug(self) -> None:
-        """Let the kernel lose it."""
-        shutil.rmtree(self.folder)
+        """Let the kernel lose it, all at once."""
+        gone = self.folder.with_name(".gone")
+        self.folder.rename(gone)
+        shutil.rmtree(gone)
 
     def set(self, name: str, value: object) -> None:
         """Let it measure something else."""
-        (self.folder / name).write_text(f"{value}\n", encoding="utf-8")
+        beside = self.folder / ".beside"
+        beside.write_text(f"{value}\n", encoding="utf-8")
+        beside.replace(self.folder / name)
 
 
 def thermometer(devices: Path, name: str, milli: int, **answer: str) -> SysfsDevice:
