@@ -60,11 +60,12 @@ def judge(world: World, *, forgiven: frozenset[str] = frozenset()) -> Verdict:
     doubled = {one for one, number in counted.items() if number > 1}
     complain("taken, and neither received nor told as lost", taken.keys() - arrived - lost - forgiven)
     complain("received, and still told as lost", (arrived & lost) - forgiven)
-    complain("told as lost, and not given up by its node", lost - world.ledger.given_up - forgiven)
+    unasked = lost - world.ledger.given_up - unknown_in(world.store) - forgiven
+    complain("told as lost, and not given up by its node", unasked)
     complain("given up by its node, and neither received nor told", world.ledger.given_up - arrived - lost - forgiven)
     complain("received, and never taken", arrived - taken.keys())
     complain("doubled at the receiver", doubled)
-    complain("taken twice, with different content", world.ledger.conflicts - forgiven)
+    complain("taken twice, with different content", world.ledger.conflicts.keys() - forgiven)
     for form, rows in (("CSV", tables), ("XLSX", sheets)):
         times = Counter(str(row["id"]) for row in rows)
         complain(f"in more than one {form}", {one for one, number in times.items() if number > 1})
@@ -125,6 +126,16 @@ def lost_in(store: Path) -> set[str]:
             for node, epoch, first, last in connection.execute(query)
             for seq in range(first, last + 1)
         }
+
+
+def unknown_in(store: Path) -> set[str]:
+    """Return the ids at which losses of unknown number begin."""
+    query = (
+        "SELECT nodes.name, sources.epoch, losses.first FROM losses JOIN sources ON sources.id = losses.source_id "
+        "JOIN nodes ON nodes.id = sources.node_id WHERE losses.last IS NULL"
+    )
+    with reading_from(store) as connection:
+        return {reading_id(node, epoch, first) for node, epoch, first in connection.execute(query)}
 
 
 def csv_rows(folder: Path) -> list[dict[str, Any]]:

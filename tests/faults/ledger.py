@@ -51,32 +51,40 @@ class Ledger:
         self.taken: dict[str, Reading] = {}
         self.given_up: set[str] = set()
         """Every number that a node gave up for lost, of readings taken or refused by a full card."""
-        self.conflicts: set[str] = set()
-        """Ids that were taken twice, with other contents: a card was copied, or went back in time."""
+        self.conflicts: dict[str, list[Reading]] = {}
+        """Ids that were taken twice, with other contents, and those: a card was copied, or went back in time."""
         self._read_through: dict[Path, int] = {}
 
     def absorb(self, node: str, outbox: Path) -> None:
         """Read what an outbox has taken since the last time, and all that it has given up."""
         if not outbox.exists():
             return
-        connection = sqlite3.connect(f"{outbox.as_uri()}?mode=ro", uri=True, timeout=30)
+        connection = sqlite3.connect(outbox, timeout=30)  # read-only it could not open the journal of a stopped node
         try:
             query = "SELECT number, payload, before FROM taken WHERE number > ? ORDER BY number"
             rows = connection.execute(query, (self._read_through.get(outbox, 0),)).fetchall()
             for epoch, first, last in connection.execute("SELECT epoch, first, last FROM given_up"):
                 self.given_up.update(reading_id(node, epoch, seq) for seq in range(first, last + 1))
-        except sqlite3.OperationalError:  # made a moment ago, without its tables
+        except sqlite3.DatabaseError:  # made a moment ago without its tables, or damaged, or its disk is full
             return
         finally:
             connection.close()
         for number, payload, before in rows:
             self._read_through[outbox] = number
             if before is not None:
-                self.taken.pop(id_of(decode(before)), None)
+                self._forget(decode(before))
             reading = decode(payload)
             known = self.taken.setdefault(id_of(reading), reading)
             if known != reading:
-                self.conflicts.add(id_of(reading))
+                self.conflicts.setdefault(id_of(reading), [known]).append(reading)
+
+    def _forget(self, before: Reading) -> None:
+        """Note that a reading has become another one, before it was ever published."""
+        others = [one for one in self.conflicts.pop(id_of(before), []) if one != before]
+        if self.taken.get(id_of(before)) == before:
+            del self.taken[id_of(before)]
+        for one in others:
+            self.taken[id_of(before)] = one
 
     def begin_anew(self, outbox: Path) -> None:
         """Note that another file lies there from now on."""
@@ -90,7 +98,7 @@ def id_of(reading: Reading) -> str:
 
 def held(outbox: Path) -> Held:
     """Return what an outbox holds now."""
-    connection = sqlite3.connect(f"{outbox.as_uri()}?mode=ro", uri=True, timeout=30)
+    connection = sqlite3.connect(outbox, timeout=30)
     try:
         readings = {id_of(decode(payload)) for (payload,) in connection.execute("SELECT payload FROM readings")}
         (losses,) = connection.execute("SELECT count(*) FROM losses").fetchone()

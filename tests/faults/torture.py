@@ -62,8 +62,8 @@ def torture(
         only: kinds of faults; all unless given.
         told: print each fault as it begins.
     """
-    began = time.monotonic()
     world = World(folder, plan)
+    began = time.monotonic()
     schedule = Schedule(world, plan.seed, gap_s, longest_s, frozenset(only))
     try:
         absorb_at, shown = 0.0, 0

@@ -59,6 +59,7 @@ class World:
         self._proxies = Proxies()
         self._web_port = free_port()
         self._expected: dict[str, Process] = {}
+        self._twins: dict[str, dict[str, str]] = {}
         self.disks: dict[str, SmallDisk] = {}
         for name in ("outbox", "store", "archives", "broker"):
             self.disks[name] = SmallDisk(self.pids)
@@ -152,6 +153,7 @@ class World:
             "ARCHIVE_INTERVAL": str(self.plan.archive_interval_s),
             "CLEANUP_INTERVAL": str(self.plan.cleanup_interval_s),
             **self.plan.settings,
+            **self._twins.get(program, {}),
             **more,
         }
         if self.plan.worn_break:
@@ -240,21 +242,30 @@ class World:
                 self.start(name)
         self.absorb()
 
+    def clone(self, name: str, outbox: Path, node: str) -> None:
+        """Start one more node, with a card of its own, under the name of another."""
+        self._twins[name] = {"NODE_ID": node, "OUTBOX_PATH": str(outbox)}
+        self.clocks[name], self.links[name] = self.clocks[node], self.links[node]
+        self.nodes[name] = self._process(name, "-m", "mqtt_client", "run")
+
     def absorb(self) -> None:
         """Read what was taken since the last time."""
         for node in self.node_names:
-            with contextlib.suppress(sqlite3.OperationalError):  # its disk is full; there is a next time
-                self.ledger.absorb(node, self.outbox(node))
+            self.ledger.absorb(node, self.outbox(node))
 
     # The end of a run ---------------------------------------------------------------------------
 
-    def drain(self, within_s: float) -> bool:
-        """Let nodes take one last reading each and wait until all has arrived; return whether it did."""
+    def finish(self, node: str) -> None:
+        """Start a node again to send what it holds, and to take one last reading."""
         script = self.folder / "last.csv"
         script.write_text("time,temperature,humidity\n0,21.5,48.25\n", encoding="utf-8")
+        self.stop(node)
+        self.start(node, NODE_SENSORS=f"last=replay:{script}:once", SAMPLE_INTERVAL="0.1")
+
+    def drain(self, within_s: float) -> bool:
+        """Let nodes take one last reading each and wait until all has arrived; return whether it did."""
         for node in self.node_names:
-            self.stop(node)
-            self.start(node, NODE_SENSORS=f"last=replay:{script}:once", SAMPLE_INTERVAL="0.1")
+            self.finish(node)
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
             self.tend()
@@ -265,7 +276,7 @@ class World:
 
     def is_empty(self) -> bool:
         """Tell whether nothing is under way any more."""
-        with contextlib.suppress(sqlite3.OperationalError):
+        with contextlib.suppress(sqlite3.DatabaseError):
             if any(held(self.outbox(node)) != (set(), 0) for node in self.node_names):
                 return False
             with reading_from(self.store) as connection:
@@ -304,7 +315,7 @@ class World:
 @contextlib.contextmanager
 def reading_from(database: Path) -> Iterator[sqlite3.Connection]:
     """Open a database to read from it beside its owner."""
-    connection = sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=30)
+    connection = sqlite3.connect(database, timeout=30)
     try:
         yield connection
     finally:
