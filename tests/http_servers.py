@@ -40,9 +40,9 @@ class Receiver:
 
     def stop(self) -> None:
         """End it."""
+        self._server.task_dispatcher.shutdown()  # first: a worker that ends later would wake a closed server
         self._server.trigger.pull_trigger(self._close)  # in its own thread, which then ends
         self._thread.join(5)
-        self._server.task_dispatcher.shutdown()
 
     def _close(self) -> None:
         self._server.close()

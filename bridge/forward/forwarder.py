@@ -307,6 +307,7 @@ class Forwarder:
         try:
             with self._store.write() as connection:
                 settle(connection, self._owner, self._unsettled)
+                jobs.put(connection, self._job, {"state": "stopped", "reason": "stopped"})
         except TryLater as exc:
             log.warning("%s; the last %d answers are lost, and sent again", exc, len(self._unsettled))
         under_way = self._threads - self._poster.idle
