@@ -24,7 +24,8 @@ TextOfRequest = Callable[[], Texts]
 def register(app: Dash, settings: BridgeSettings, store: Store, watch: Watch, text_of_request: TextOfRequest) -> None:
     """Give the page its life; decisions exist only where a password protects them."""
     _refresh(app, settings, watch, text_of_request)
-    _choose(app)
+    _choose(app, watch)
+    _zoom(app)
     _draw(app, store, watch, text_of_request)
     if settings.web_password is not None:
         _decide(app, settings, store, watch, text_of_request)
@@ -43,13 +44,14 @@ def _refresh(app: Dash, settings: BridgeSettings, watch: Watch, text_of_request:
         Output("letters-list", "children"),
         Output("archives-list", "children"),
         Output("chart-boxes", "children"),
-        Output("node-choice", "options"),
+        Output("node-choice", "children"),
         Output("shown", "data"),
         Input("tick", "n_intervals"),
         State("shown", "data"),
+        State("nodes-chosen", "data"),
         prevent_initial_call=True,
     )
-    def refresh(tick: int, shown: dict[str, str]) -> tuple[Any, ...]:
+    def refresh(tick: int, shown: dict[str, str], chosen: list[str] | None) -> tuple[Any, ...]:
         facts, text = watch.look(), text_of_request()
         now_shown = page.signatures(facts, text)
 
@@ -66,22 +68,62 @@ def _refresh(app: Dash, settings: BridgeSettings, watch: Watch, text_of_request:
             changed("letters", lambda: letters(facts, text, may_decide=may_decide)),
             changed("archives", lambda: views.archives(facts, text)),
             changed("lines", lambda: page.boxes(facts, text)),
-            changed("nodes", lambda: page.node_options(facts)),
+            changed("nodes", lambda: page.node_choice(facts, text, chosen or [])),
             now_shown,
         )
 
 
-def _choose(app: Dash) -> None:
-    @app.callback(Output("own-dates", "hidden"), Input("range", "value"))
-    def show_dates(range_name: str) -> bool:
-        return range_name != page.OWN_RANGE
+def _choose(app: Dash, watch: Watch) -> None:
+    @app.callback(
+        Output("range", "data"), Input({"type": "range", "range": ALL}, "n_clicks"), prevent_initial_call=True
+    )
+    def choose_range(_: object) -> str:
+        return str(_clicked("range"))
 
+    @app.callback(
+        Output({"type": "range", "range": ALL}, "aria-pressed"), Output("own-dates", "hidden"), Input("range", "data")
+    )
+    def show_range(range_name: str | None) -> tuple[list[str], bool]:
+        shown = range_name or page.first_range(watch.look())
+        names = [output["id"]["range"] for output in ctx.outputs_list[0]]
+        return ["true" if name == shown else "false" for name in names], shown != page.OWN_RANGE
+
+    @app.callback(
+        Output("nodes-chosen", "data"),
+        Input({"type": "node", "node": ALL}, "n_clicks"),
+        State("nodes-chosen", "data"),
+        prevent_initial_call=True,
+    )
+    def choose_node(_: object, chosen: list[str] | None) -> list[str]:
+        node = str(_clicked("node"))
+        if node == page.ALL_NODES:
+            return []
+        return sorted(set(chosen or []) ^ {node})
+
+    @app.callback(Output({"type": "node", "node": ALL}, "aria-pressed"), Input("nodes-chosen", "data"))
+    def show_nodes(chosen: list[str] | None) -> list[str]:
+        down = set(chosen or [page.ALL_NODES])
+        return ["true" if output["id"]["node"] in down else "false" for output in ctx.outputs_list]
+
+
+def _clicked(key: str) -> object:
+    """Return the key of the button that was clicked.
+
+    Raises:
+        PreventUpdate: none was; buttons have only appeared.
+    """
+    if not isinstance(ctx.triggered_id, dict) or not ctx.triggered[0]["value"]:
+        raise PreventUpdate
+    return ctx.triggered_id[key]
+
+
+def _zoom(app: Dash) -> None:
     @app.callback(
         Output("zoom", "data"),
         Output("unzoom", "hidden"),
         Input({"type": "chart", "quantity": ALL}, "relayoutData"),
         Input("unzoom", "n_clicks"),
-        Input("range", "value"),
+        Input("range", "data"),
         Input("from", "value"),
         Input("to", "value"),
         prevent_initial_call=True,
@@ -101,16 +143,16 @@ def _draw(app: Dash, store: Store, watch: Watch, text_of_request: TextOfRequest)
         Output({"type": "figures", "quantity": ALL}, "children"),
         Output({"type": "step", "quantity": ALL}, "children"),
         Input("tick", "n_intervals"),
-        Input("range", "value"),
+        Input("range", "data"),
         Input("from", "value"),
         Input("to", "value"),
-        Input("node-choice", "value"),
+        Input("nodes-chosen", "data"),
         Input("zoom", "data"),
         Input("chart-boxes", "children"),
     )
     def draw(
         tick: int | None,
-        range_name: str,
+        range_name: str | None,
         first: str | None,
         last: str | None,
         chosen: list[str] | None,
@@ -118,8 +160,9 @@ def _draw(app: Dash, store: Store, watch: Watch, text_of_request: TextOfRequest)
         _boxes: object,
     ) -> tuple[list[Any], list[Any], list[Any]]:
         facts, text = watch.look(), text_of_request()
-        selection = select(range_name, first, last, zoomed, facts.at_ms, text.zone)
-        if ctx.triggered_id == "tick" and not selection.is_due(tick or 0):
+        selection = select(range_name or page.first_range(facts), first, last, zoomed, facts.at_ms, text.zone)
+        only_time_passed = {one["prop_id"] for one in ctx.triggered} == {"tick.n_intervals"}
+        if only_time_passed and not selection.is_due(tick or 0):
             raise PreventUpdate
         wanted = [output["id"]["quantity"] for output in ctx.outputs_list[0]]
         drawn = [_chart(store, facts, text, quantity, chosen, selection) for quantity in wanted]
@@ -132,8 +175,9 @@ def _chart(
     lines = [line for line in facts.lines if line.quantity == quantity and (not chosen or line.node in chosen)]
     last = _last_readings(facts, lines) if selection.is_live else {}
     chart = read_chart(store, lines, selection.from_ms, selection.to_ms, facts.at_ms, last)
-    order = {node.node: place for place, node in enumerate(facts.status.nodes)}
-    figure = charts.figure(chart, quantity, order, (selection.from_ms, selection.to_ms), text, selection.key)
+    figure = charts.figure(
+        chart, quantity, page.places_of(facts), (selection.from_ms, selection.to_ms), text, selection.key
+    )
     if not chart.drawn:
         return figure, text("chart_empty"), text("chart_empty")
     return figure, _figures(chart, quantity, text), text("by_minute" if chart.step_ms == 60_000 else "by_hour")
@@ -175,9 +219,6 @@ def _decide(app: Dash, settings: BridgeSettings, store: Store, watch: Watch, tex
         prevent_initial_call=True,
     )
     def decided(*_: object) -> tuple[str, Any]:
-        chosen = ctx.triggered_id
-        if not isinstance(chosen, dict) or not ctx.triggered[0]["value"]:
-            raise PreventUpdate  # buttons that have only appeared
-        text = text_of_request()
-        told = decide(settings, store, str(chosen["type"]), int(chosen["letter"]), text)
+        letter_id, text = int(str(_clicked("letter"))), text_of_request()
+        told = decide(settings, store, str(ctx.triggered_id["type"]), letter_id, text)
         return told, letters(watch.look(anew=True), text, may_decide=True)

@@ -4,6 +4,7 @@ import base64
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -57,7 +58,7 @@ def figure(
         place, sensor = order.get(one.line.node, 0), sensors_of[one.line.node]
         sensors_of[one.line.node] += 1
         line = {
-            "color": COLOURS[place % len(COLOURS)],
+            "color": colour(place),
             "dash": DASHES[(place // len(COLOURS) + sensor) % len(DASHES)],
             "width": 1.7,
         }
@@ -89,6 +90,11 @@ def figure(
             },
         },
     }
+
+
+def colour(place: int) -> str:
+    """Return the colour of the node at this place."""
+    return COLOURS[place % len(COLOURS)]
 
 
 def empty_layout() -> Json:
@@ -153,6 +159,7 @@ def _local_ms(times_ms: NDArray[np.int64], zone: ZoneInfo) -> NDArray[np.int64]:
     return times_ms + np.array(offsets, dtype=np.int64)[places]
 
 
+@lru_cache(maxsize=100_000)
 def _offset_ms(time_ms: int, zone: ZoneInfo) -> int:
     offset = localize(time_ms, zone).utcoffset()
     return 0 if offset is None else round(offset.total_seconds() * 1000)

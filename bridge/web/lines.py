@@ -6,6 +6,7 @@ thirty days of a hundred nodes are answered in well under a second.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,7 +123,7 @@ def _read(store: Store, table: Table, ids: list[int], from_ms: int, to_ms: int) 
         rows = connection.execute(query).cursor.fetchall()  # as tuples: a hundred thousand rows are too many to wrap
     if not rows:
         return {}
-    flat = np.fromiter((value for row in rows for value in row), np.float64, len(rows) * 6).reshape(-1, 6)
+    flat = np.fromiter(chain.from_iterable(rows), np.float64, len(rows) * 6).reshape(-1, 6)
     flat = flat[np.isfinite(flat).all(axis=1)]
     starts = np.flatnonzero(np.diff(flat[:, 0], prepend=np.nan))
     return {int(part[0, 0]): part[:, 1:] for part in np.split(flat, starts[1:])}

@@ -1,7 +1,6 @@
 """The page's frame: landmarks, headings and controls; views.py fills them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from dash import dcc, html
 from dash.development.base_component import Component
@@ -17,6 +16,7 @@ from mqtt_client.version import own_version
 TICK_MS = 1000
 RANGES_S = {"1h": 3600, "24h": 86_400, "7d": 7 * 86_400, "30d": 30 * 86_400}
 OWN_RANGE = "own"
+ALL_NODES = "*"
 YOUNG_MS = 3 * 3600 * 1000
 SECTION_IDS = {"letters": "dead-letters"}
 
@@ -82,7 +82,6 @@ def layout(facts: Facts, text: Texts, *, may_decide: bool, has_rules: bool) -> C
             html.Footer(text("version", version=own_version(), store=facts.status.store)),
             dcc.Interval(id="tick", interval=TICK_MS),
             dcc.Store(id="shown", data=signatures(facts, text)),
-            dcc.Store(id="zoom", data=None),
         ],
         className="page",
     )
@@ -96,7 +95,7 @@ def signatures(facts: Facts, text: Texts) -> dict[str, str]:
         "letters": f"{[letter.id for letter in facts.letters]} {facts.status.waiting.dead_letters}",
         "archives": str(facts.archives),
         "lines": str(quantities(facts)),
-        "nodes": str(node_options(facts)),
+        "nodes": str(node_names(facts)),
     }
 
 
@@ -115,7 +114,7 @@ def boxes(facts: Facts, text: Texts) -> Children:
     return [_box(quantity, text) for quantity in found]
 
 
-def node_options(facts: Facts) -> list[str]:
+def node_names(facts: Facts) -> list[str]:
     """Return the nodes that have charts."""
     return sorted({line.node for line in facts.lines})
 
@@ -146,67 +145,69 @@ def _languages(text: Texts) -> Component:
 
 
 def _controls(facts: Facts, text: Texts) -> Component:
-    options = [{"label": text(f"range_{name}"), "value": name} for name in (*RANGES_S, OWN_RANGE)]
-    date_input: Attributes = {"type": "date"}  # the browser's own; Dash hands it on, though its types do not say so
+    ranges: Children = [
+        html.Button(text(f"range_{name}"), id={"type": "range", "range": name}, className="choice", **pressed(False))
+        for name in (*RANGES_S, OWN_RANGE)
+    ]
     return html.Div(
         [
-            html.Fieldset(
-                [
-                    html.Legend(text("range")),
-                    dcc.RadioItems(
-                        options, _first_range(facts), id="range", inline=True, persistence=True, className="ranges"
-                    ),
-                ]
-            ),
+            _group(text("range"), ranges, "ranges"),
             html.Div(
-                [
-                    html.Label(text("from"), htmlFor="from"),
-                    dcc.Input(id="from", debounce=True, **date_input),
-                    html.Label(text("to"), htmlFor="to"),
-                    dcc.Input(id="to", debounce=True, **date_input),
-                ],
-                id="own-dates",
-                hidden=True,
-                className="dates",
-            ),
-            html.Div(
-                [
-                    html.Label(text("choose_nodes"), htmlFor="node-choice"),
-                    dcc.Dropdown(
-                        node_options(facts),
-                        id="node-choice",
-                        multi=True,
-                        placeholder=text("all_nodes"),
-                        persistence=True,
-                        labels=_dropdown_words(text),
-                    ),
-                ],
-                className="choose",
+                [*_date_input("from", text), *_date_input("to", text)], id="own-dates", hidden=True, className="dates"
             ),
             html.Button(text("unzoom"), id="unzoom", className="button quiet", hidden=True),
+            html.Div(node_choice(facts, text, []), id="node-choice", className="choose"),
+            dcc.Store(id="range", storage_type="local"),
+            dcc.Store(id="nodes-chosen", storage_type="local"),
+            dcc.Store(id="zoom"),
         ],
         className="controls",
     )
 
 
-def _first_range(facts: Facts) -> str:
+def node_choice(facts: Facts, text: Texts, chosen: Sequence[str]) -> Children:
+    """Return a button for each node that has a chart, and one for all; one node needs no choice."""
+    names = node_names(facts)
+    if len(names) < 2:
+        return []
+    every = html.Button(
+        text("all_nodes"), id={"type": "node", "node": ALL_NODES}, className="choice", **pressed(not chosen)
+    )
+    places = places_of(facts)
+    buttons: Children = [
+        html.Button(
+            [html.Span(className="line", style={"background": charts.colour(places.get(name, 0))}), name],
+            id={"type": "node", "node": name},
+            className="choice",
+            **pressed(name in chosen),
+        )
+        for name in names
+    ]
+    return [_group(text("choose_nodes"), [every, *buttons], "ranges nodes")]
+
+
+def pressed(is_pressed: bool) -> Attributes:
+    """Return the attribute that says whether a button that stays down is down."""
+    return {"aria-pressed": "true" if is_pressed else "false"}
+
+
+def first_range(facts: Facts) -> str:
     """Return the range that the page opens with: an hour while there is little more than that."""
     first_ms = facts.totals.first_seen_ms
     return "1h" if first_ms is None or facts.at_ms - first_ms < YOUNG_MS else "24h"
 
 
-def _dropdown_words(text: Texts) -> Any:
-    if text.language != "fr":
-        return {}
-    return {
-        "select_all": "Tout choisir",
-        "deselect_all": "Ne rien choisir",
-        "selected_count": "{num_selected} choisis",
-        "search": "Chercher",
-        "clear_search": "Effacer la recherche",
-        "clear_selection": "Effacer le choix",
-        "no_options_found": "Aucun nœud",
-    }
+def places_of(facts: Facts) -> dict[str, int]:
+    """Return each node's place among all: a node has one colour in every chart."""
+    return {node.node: place for place, node in enumerate(facts.status.nodes)}
+
+
+def _group(label: str, buttons: Children, className: str) -> Component:  # noqa: N803  # as Dash calls it
+    return html.Fieldset([html.Legend(label), html.Div(buttons, className=className)])
+
+
+def _date_input(name: str, text: Texts) -> Children:
+    return [html.Label(text(name), htmlFor=name), dcc.Input(id=name, debounce=True, placeholder=text("date_form"))]
 
 
 def _box(quantity: str, text: Texts) -> Component:

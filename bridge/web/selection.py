@@ -85,11 +85,14 @@ def _days(first: str | None, last: str | None, now_ms: int, zone: ZoneInfo) -> t
 
 
 def _day(text: str | None) -> date | None:
-    try:
-        day = date.fromisoformat(text or "")
-    except ValueError:
-        return None
-    return day if 1970 <= day.year <= 9000 else None
+    """Return a day as ``2026-11-24`` or, as in French, ``24/11/2026``; None where it is neither."""
+    for form in ("%Y-%m-%d", "%d/%m/%Y"):
+        try:
+            day = datetime.strptime((text or "").strip(), form).date()  # noqa: DTZ007  # a day has no zone yet
+        except ValueError:
+            continue
+        return day if 1970 <= day.year <= 9000 else None
+    return None
 
 
 def _midnight_ms(day: date, zone: ZoneInfo) -> int:
