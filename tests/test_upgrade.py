@@ -190,14 +190,15 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def test_the_wheel_has_every_module_and_every_migration(wheel: Path) -> None:
+def test_the_wheel_has_every_module_and_migration_and_the_page_s_files(wheel: Path) -> None:
     with ZipFile(wheel) as archive:
-        packed = {name for name in archive.namelist() if name.endswith(".py")}
+        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
 
     sources = {
         str(path.relative_to(ROOT))
         for package in ("mqtt_client", "bridge")
-        for path in (ROOT / package).rglob("*.py")
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
     }
     assert packed == sources
 
