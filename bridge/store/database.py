@@ -180,4 +180,4 @@ def _store_id(engine: Engine) -> str:
             made = dialect_insert(schema.meta).values(key="store_id", value=secrets.token_hex(8))
             connection.execute(made.on_conflict_do_nothing())  # another process may have been faster
             known = connection.execute(query).scalar_one()
-    return known
+    return str(known)
