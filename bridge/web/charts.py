@@ -75,6 +75,7 @@ def figure(
             "showlegend": len(chart.drawn) > 1,
             "legend": {"orientation": "h", "y": -0.16, "yanchor": "top", "x": 0, "maxheight": 0.3},
             "xaxis": {
+                "visible": True,
                 "type": "date",
                 "range": _local_ms(np.array(shown_ms, dtype=np.int64), text.zone).tolist(),
                 "uirevision": zoom_key,
@@ -82,6 +83,7 @@ def figure(
                 "tickformatstops": _tick_formats(text.language),
             },
             "yaxis": {
+                "visible": True,
                 "title": {"text": unit, "standoff": 6},
                 "uirevision": zoom_key,
                 "zeroline": False,
@@ -109,6 +111,12 @@ def empty_layout() -> Json:
         "font": {"size": 12},
         "dragmode": "zoom",
     }
+
+
+def blank() -> Json:
+    """Return a chart that has not been read yet: no lines, no axes."""
+    unseen = {"visible": False}
+    return {"data": [], "layout": {**empty_layout(), "xaxis": unseen, "yaxis": unseen}}
 
 
 def line_names(drawn: Sequence[Drawn]) -> list[str]:

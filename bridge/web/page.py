@@ -215,14 +215,14 @@ def _box(quantity: str, text: Texts) -> Component:
     return html.Article(
         [
             html.H3(
-                [name, " ", html.Span("", id={"type": "step", "quantity": quantity}, className="age")],
+                [name, " ", html.Span(text("loading"), id={"type": "step", "quantity": quantity}, className="age")],
                 id=f"chart-{quantity}",
             ),
             html.Div(
                 dcc.Graph(
                     id={"type": "chart", "quantity": quantity},
                     config=charts.CONFIG,
-                    figure={"data": [], "layout": charts.empty_layout()},
+                    figure=charts.blank(),
                     responsive=True,
                 ),
                 role="group",

@@ -7,7 +7,7 @@ from dash.development.base_component import Component
 
 from bridge.quantity_names import quantity_name
 from bridge.status import NodeStatus
-from bridge.web.facts import Facts, Line
+from bridge.web.facts import ArchiveFiles, Facts, Line
 from bridge.web.texts import Texts
 from bridge.web.way import Flow, Stage, Why, standing_still
 from mqtt_client.logs import escape
@@ -15,6 +15,7 @@ from mqtt_client.reading import UNITS
 
 SPARK_EVERY_MS = 30_000
 VALUES_SHOWN = 8
+ARCHIVES_UNFOLDED = 8
 
 Children = list[Component | str]
 Attributes = dict[str, Any]
@@ -205,31 +206,35 @@ def _value(
 
 
 def archives(facts: Facts, text: Texts) -> Children:
-    """Return the newest archives with their files to download."""
+    """Return the newest archives with their files to download, the older of them folded away."""
     if not facts.archives:
         return [html.P(text("archives_none"), className="empty")]
+    shown: Children = [_archives(facts.archives[:ARCHIVES_UNFOLDED], text)]
+    older = facts.archives[ARCHIVES_UNFOLDED:]
+    if older:
+        summary = html.Summary(text("archives_older", number=len(older)))
+        shown.append(html.Details([summary, _archives(older, text)]))
+    return shown
+
+
+def _archives(found: list[ArchiveFiles], text: Texts) -> Component:
     columns = ("archive_begun", "archive_span", "archive_rows", "archive_files")
     head = html.Thead(html.Tr([html.Th(text(column), scope="col") for column in columns]))
-    rows = []
-    for one in facts.archives:
-        span = "–"
-        if one.first_ms is not None and one.last_ms is not None:
-            span = f"{text.time(one.first_ms)} – {text.time(one.last_ms)}"
-        cells: list[Component | str] = [span, text.count(one.rows), _files(one.sizes_bytes, text)]
-        rows.append(
-            html.Tr(
-                [
-                    html.Th(text.time(one.created_ms), scope="row"),
-                    *(
-                        html.Td(cell, **in_column(text(column)))
-                        for cell, column in zip(cells, columns[1:], strict=True)
-                    ),
-                ]
-            )
-        )
-    return [
-        html.Table([html.Caption(text("archives"), className="unseen"), head, html.Tbody(rows)], className="cards")
-    ]
+    body = html.Tbody([_archive(one, columns, text) for one in found])
+    return html.Table([html.Caption(text("archives"), className="unseen"), head, body], className="cards")
+
+
+def _archive(one: ArchiveFiles, columns: tuple[str, ...], text: Texts) -> Component:
+    span = "–"
+    if one.first_ms is not None and one.last_ms is not None:
+        span = f"{text.time(one.first_ms)} – {text.time(one.last_ms)}"
+    cells: Children = [span, text.count(one.rows), _files(one.sizes_bytes, text)]
+    return html.Tr(
+        [
+            html.Th(text.time(one.created_ms), scope="row"),
+            *(html.Td(cell, **in_column(text(name))) for cell, name in zip(cells, columns[1:], strict=True)),
+        ]
+    )
 
 
 def _files(sizes_bytes: dict[str, int | None], text: Texts) -> Component:

@@ -227,10 +227,9 @@ def test_an_archive_is_downloaded_also_from_the_backup_folder(
     folder.mkdir(parents=True)
     (folder / name).write_text("temperature", encoding="utf-8")
 
-    answer = client.get(f"/archives/{name}")
-
-    assert answer.text == "temperature"
-    assert answer.headers["Content-Disposition"].startswith("attachment")
+    with client.get(f"/archives/{name}") as answer:  # it ends with the file closed
+        assert answer.text == "temperature"
+        assert answer.headers["Content-Disposition"].startswith("attachment")
 
 
 def test_thirty_days_of_a_hundred_nodes_are_few_bytes(
