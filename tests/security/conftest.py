@@ -22,7 +22,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]:
     """A secured broker with the nodes kitchen and attic (by certificate), whose accounts no test changes."""
     broker = SecuredBroker(tmp_path_factory.mktemp("shared") / "secured")
     broker.add("kitchen")
-    broker.add("attic", "--mtls")
+    broker.add("attic", by_certificate=True)
     yield broker
     broker.kill()
 

@@ -13,8 +13,13 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from bridge.provision import accounts, node_file
+from bridge.provision.broker import Provision, Verdict
+from bridge.provision.directory import BrokerDirectory, Plan
+from bridge.provision.setup import set_up
+from bridge.settings import BridgeSettings
 from mqtt_client.broker import connect_properties
-from mqtt_client.settings import env_file_variables
+from mqtt_client.settings import env_file_variables, load
 from tests.processes import Process, eventually, free_port, python
 
 ROOT = Path(__file__).parent.parent.parent
@@ -23,7 +28,7 @@ DENIED = 135
 
 
 class SecuredBroker(Process):
-    """mosquitto with what ``mqtt-bridge broker init`` wrote; nodes are added with ``mqtt-bridge nodes add``."""
+    """mosquitto with what ``mqtt-bridge broker init`` writes, and nodes as ``mqtt-bridge nodes add`` adds them."""
 
     def __init__(self, folder: Path) -> None:
         program = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
@@ -38,7 +43,7 @@ class SecuredBroker(Process):
             "MQTT_HOST": "127.0.0.1",
             "MQTT_PORT": str(self.port),
         }
-        self.init("--name", "localhost")
+        self._set_up()
         super().__init__([program, "-c", str(self.directory / "mosquitto.conf")], folder / "mosquitto.log")
         self.wait_ready()
 
@@ -51,12 +56,16 @@ class SecuredBroker(Process):
 
         eventually(accepts, told=self.output)
 
-    def init(self, *arguments: str) -> None:
-        """Run ``broker init`` on free ports; as root, mosquitto must stay root to enter the test's folder."""
-        self.bridge(
-            *("broker", "init", *arguments, "--services", f"127.0.0.1:{self.port}"),
-            *("--node-port", str(self.node_port), "--certificate-port", str(self.certificate_port)),
+    def _set_up(self) -> None:
+        """Do what ``broker init`` does; as root, mosquitto must stay root to enter the test's folder."""
+        plan = Plan(
+            names=["localhost"],
+            node_port=self.node_port,
+            certificate_port=self.certificate_port,
+            service_port=self.port,
+            persistence=str(self.directory / "persistence"),
         )
+        set_up(BrokerDirectory(self.directory), plan)
         if os.geteuid() == 0:
             with (self.directory / "mosquitto.conf").open("a", encoding="utf-8") as configuration:
                 configuration.write("user root\n")
@@ -73,12 +82,17 @@ class SecuredBroker(Process):
         assert done.returncode == status, done.stdout + done.stderr
         return done.stdout + done.stderr
 
-    def add(self, name: str, *arguments: str) -> Path:
-        """Add a node and return its file, with its certificates unpacked beside it."""
-        carried = self.folder / name
-        carried.mkdir(exist_ok=True)
-        self.bridge("nodes", "add", name, "--output", str(carried / f"{name}.env"), "--unpacked", *arguments)
-        return carried / f"{name}.env"
+    def add(self, name: str, *, by_certificate: bool = False, again: bool = False) -> Path:
+        """Do what ``nodes add --unpacked`` does; return the node's file, which has its certificates beside it."""
+        target = self.folder / name / f"{name}.env"
+        target.parent.mkdir(exist_ok=True)
+        directory = BrokerDirectory(self.directory)
+        plan = directory.plan()
+        given = accounts.add(directory, name, by_certificate=by_certificate, again=again)
+        node_file.write_unpacked(directory, plan, name, given, target)
+        provision = Provision(load(BridgeSettings, self.variables), accounts.open_provision(directory))
+        assert provision.wait_until_read(directory.configuration) is Verdict.READ
+        return target
 
     def account(self, name: str) -> tuple[str, str]:
         """Return user name and password of an account that is not a node's."""

@@ -103,7 +103,7 @@ def soon(broker: SecuredBroker, env_file: Path) -> None:
 def test_the_node_tells_it_in_its_health_and_its_status(
     secured: SecuredBroker, tmp_path: Path, processes: Run
 ) -> None:
-    env_file = secured.add("kitchen", "--mtls")
+    env_file = secured.add("kitchen", by_certificate=True)
     soon(secured, env_file)
     running = processes(node(env_file, tmp_path / "pi"))
     operator = Speaker("127.0.0.1", secured.port, secured.account("operator"))
@@ -131,7 +131,7 @@ def test_the_bridge_tells_its_own_and_the_nodes_in_health_and_status(
     secured: SecuredBroker, tmp_path: Path, speakers: Callable[[Speaker], Speaker], processes: Run
 ) -> None:
     tls_port = serve_services_over_tls(secured)
-    env_file = secured.add("kitchen", "--mtls")
+    env_file = secured.add("kitchen", by_certificate=True)
     soon(secured, env_file)
     secured.variables |= {
         "MQTT_HOST": "localhost",

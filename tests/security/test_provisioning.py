@@ -66,7 +66,7 @@ def test_a_new_name_gives_the_same_key_another_certificate(secured: SecuredBroke
     key, authority = secured.directory / "server.key", secured.directory / "ca.crt"
     before = key.read_bytes(), authority.read_bytes()
 
-    secured.init("--name", "broker.example", "--name", "192.0.2.10")
+    secured.bridge("broker", "init", "--name", "broker.example", "--name", "192.0.2.10")
 
     told = subprocess.run(
         ["openssl", "x509", "-noout", "-ext", "subjectAltName", "-in", secured.directory / "server.crt"],
@@ -124,11 +124,11 @@ def test_a_node_joins_with_the_one_file_that_was_carried_to_it(
     operator.close()
 
 
-@pytest.mark.parametrize("how", [(), ("--mtls",)], ids=["password", "certificate"])
+@pytest.mark.parametrize("by_certificate", [False, True], ids=["password", "certificate"])
 def test_readings_reach_the_store_and_receipts_the_node(
-    secured: SecuredBroker, tmp_path: Path, how: tuple[str, ...], processes: Run
+    secured: SecuredBroker, tmp_path: Path, by_certificate: bool, processes: Run
 ) -> None:
-    env_file = secured.add("kitchen", *how)
+    env_file = secured.add("kitchen", by_certificate=by_certificate)
     account = env_file_variables(secured.directory / "accounts" / "bridge.env")
     environment = secured.variables | account | {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
     ingest = python("-m", "bridge", "run", "--only", "ingest")
@@ -157,7 +157,8 @@ def test_a_node_that_is_added_again_has_another_password_and_its_old_session_end
     old = env_file_variables(secured.folder / "kitchen" / "kitchen.env")["MQTT_PASSWORD"]
 
     refusal = secured.bridge("nodes", "add", "kitchen", "--output", "elsewhere.env", status=1)
-    env_file = secured.add("kitchen", "--again")
+    secured.bridge("nodes", "add", "kitchen", "--output", "kitchen/kitchen.env", "--unpacked", "--again")
+    env_file = secured.folder / "kitchen" / "kitchen.env"
 
     eventually(lambda: first.ends)
     assert "--again" in refusal
@@ -166,12 +167,12 @@ def test_a_node_that_is_added_again_has_another_password_and_its_old_session_end
     assert speakers(Speaker.of_node(env_file, MQTT_PASSWORD=old)).connects == ["Not authorized"]
 
 
-@pytest.mark.parametrize("how", [(), ("--mtls",)], ids=["password", "certificate"])
+@pytest.mark.parametrize("by_certificate", [False, True], ids=["password", "certificate"])
 def test_a_removed_node_is_thrown_out_and_leaves_nothing_behind(
-    secured: SecuredBroker, speakers: Keep, how: tuple[str, ...]
+    secured: SecuredBroker, speakers: Keep, by_certificate: bool
 ) -> None:
-    env_file = secured.add("kitchen", *how)
-    attic = speakers(Speaker.of_node(secured.add("attic", *how)))
+    env_file = secured.add("kitchen", by_certificate=by_certificate)
+    attic = speakers(Speaker.of_node(secured.add("attic", by_certificate=by_certificate)))
     kitchen = speakers(Speaker.of_node(env_file))
     left = ["sensors/kitchen/availability", "sensors/kitchen/info", "homeassistant/device/kitchen/config"]
     for topic in (*left, "sensors/kitchen/reading/retained-by-mistake"):
@@ -190,7 +191,7 @@ def test_a_removed_node_is_thrown_out_and_leaves_nothing_behind(
 def test_a_real_node_that_was_removed_cannot_come_back(
     secured: SecuredBroker, tmp_path: Path, processes: Run
 ) -> None:
-    env_file = secured.add("kitchen", "--mtls")
+    env_file = secured.add("kitchen", by_certificate=True)
     running = processes(node(env_file, tmp_path / "pi"))
     eventually(lambda: "connected to broker" in running.output(), told=running.output)
 
