@@ -182,6 +182,7 @@ class Intake:
             if lost.last is None:
                 self._lose_unknown(connection, step, source, lost)
             self._lose(connection, step, source, source.lose(lost.first, lost.last), lost.reason)
+            self._give_reason(connection, source, lost)
             step.touched[source] = None
         else:
             self._note_state(connection, step, kind, name, message.payload)
@@ -284,6 +285,13 @@ class Intake:
                     source_id=source.id, first=first, last=last, reason=reason, at_ms=step.at_ms
                 )
             )
+
+    def _give_reason(self, connection: Connection, source: Source, lost: Lost) -> None:
+        """Put the node's own reason where its floor, which may come first, had told the loss already."""
+        losses = schema.losses.c
+        told = (losses.source_id == source.id) & (losses.reason == FORGOTTEN)
+        within = (losses.first >= lost.first) & (losses.last <= (lost.last or 0))
+        connection.execute(update(schema.losses).where(told, within).values(reason=lost.reason))
 
     def _lose_unknown(self, connection: Connection, step: "_Step", source: Source, lost: Lost) -> None:
         """Record a loss of unknown number; told again it is known by where it begins."""

@@ -176,6 +176,18 @@ def test_a_restored_store_counts_what_the_node_has_forgotten_as_lost(store: Stor
         assert connection.scalar(select(schema.losses.c.reason)) == FORGOTTEN
 
 
+def test_the_nodes_own_reason_for_a_loss_wins_over_what_its_floor_said_first(store: Store, intake: Intake) -> None:
+    intake.put([Message(BACKLOG, backlog([1]))])
+    intake.put([Message(BACKLOG, backlog([5], floor=5))])
+    told = f'{{"epoch":"{EPOCH}","from":2,"to":4,"reason":"the outbox was full"}}'
+
+    intake.put([Message(LOST, told.encode())])
+
+    with store.read() as connection:
+        found = connection.execute(select(schema.losses.c.first, schema.losses.c.last, schema.losses.c.reason)).all()
+    assert [tuple(row) for row in found] == [(2, 4, "the outbox was full")]
+
+
 def test_epochs_of_one_node_are_told_apart(store: Store, intake: Intake) -> None:
     intake.put([Message(READING, reading(1)), Message(READING, reading(1, epoch="newcard1"))])
 
