@@ -114,7 +114,7 @@ BREAKS = {
     "acknowledge-before-commit": Break("bridge", acknowledge_before_commit, ("kill ingest", "kill bridge")),
     "settle-on-puback": Break("node", settle_on_puback, ("empty broker", "refuse bridge")),
     "no-unique-index": Break("receiver", no_unique_index, ("server reset", "kill forward")),
-    "archive-without-intent": Break("bridge", archive_without_intent, ("delay server",)),
+    "archive-without-intent": Break("bridge", archive_without_intent, ("kill bridge",)),
 }
 
 

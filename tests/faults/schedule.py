@@ -115,27 +115,16 @@ class Schedule:
         return lambda: self._world.start(name)
 
     def _empty_broker(self) -> Heal:
-        self._world.kill("broker")
-
-        def heal() -> None:
-            (self._world.broker.folder / "mosquitto.db").unlink(missing_ok=True)
-            self._world.start("broker")
-
-        return heal
+        self._world.empty_broker()
+        return lambda: self._world.start("broker")
 
     def _kill_service(self) -> Heal:
         """Kill the service and none of its jobs: they end by themselves, and the next one waits for them."""
-        world = self._world
-        world.bridge.process.send_signal(signal.SIGKILL)
-        world._expected.pop("bridge", None)
-        world.bridge.process.wait(10)
-        return lambda: world.start("bridge")
+        self._world.kill_service()
+        return lambda: self._world.start("bridge")
 
     def _kill_job(self, job: str) -> Heal:
-        pid = self._world.job(job)
-        if pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        self._world.kill_job(job)
         return _nothing
 
     def _pid(self, name: str) -> int:

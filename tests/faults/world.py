@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import time
@@ -90,7 +91,7 @@ class World:
         self.links = {name: self._proxies.add(self.broker.port) for name in (*self.node_names, "bridge")}
         self.links["server"] = self._proxies.add(self.server.port)
         self.bridge = self._process("bridge", "-m", "bridge", "run")
-        eventually(lambda: self.bridge.output().count("connected to the broker"), told=self.bridge.output)
+        eventually(lambda: "connected to the broker" in self.bridge.output(), told=self.bridge.output, within_s=120)
         self.nodes = {name: self._process(name, "-m", "mqtt_client", "run") for name in self.node_names}
 
     # Places -------------------------------------------------------------------------------------
@@ -173,7 +174,7 @@ class World:
         """Start a program (again); a node with other settings if given."""
         if name == "broker":
             self.broker.restart()
-        elif name in self.nodes and settings:
+        elif name in self.nodes:
             self.nodes[name] = self._process(name, "-m", "mqtt_client", "run", **settings)
             return
         else:
@@ -201,6 +202,24 @@ class World:
             if "--only" in words and words[words.index("--only") + 1] == name:
                 return child
         return None
+
+    def kill_job(self, name: str) -> None:
+        """Kill one of the bridge's jobs alone, if it runs; the service starts it again."""
+        pid = self.job(name)
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def kill_service(self) -> None:
+        """Kill the bridge's service and none of its jobs."""
+        self._expected.pop("bridge", None)
+        self.bridge.process.kill()
+        self.bridge.process.wait(10)
+
+    def empty_broker(self) -> None:
+        """Kill the broker, and take from it all that it kept."""
+        self.kill("broker")
+        (self.broker.folder / "mosquitto.db").unlink(missing_ok=True)
 
     def pids(self) -> list[int]:
         """Return all processes."""
@@ -239,7 +258,7 @@ class World:
         for name, process in list(self._expected.items()):
             if not process.is_running():
                 self.ended.append(f"{name} ended by itself with {process.process.returncode}")
-                self.start(name)
+                process.start()
         self.absorb()
 
     def clone(self, name: str, outbox: Path, node: str) -> None:
@@ -252,6 +271,17 @@ class World:
         """Read what was taken since the last time."""
         for node in self.node_names:
             self.ledger.absorb(node, self.outbox(node))
+
+    def count_taken(self) -> int:
+        """Return how many readings were taken so far."""
+        self.absorb()
+        return len(self.ledger.taken)
+
+    def count_received(self) -> int:
+        """Return how many readings the server has."""
+        with reading_from(self.receiver_database) as connection:
+            (found,) = connection.execute("SELECT count(*) FROM readings").fetchone()
+        return int(found)
 
     # The end of a run ---------------------------------------------------------------------------
 
