@@ -1,4 +1,7 @@
-"""What the page asks for while it is open: the state at each tick, the charts, and decisions."""
+"""What the page asks for while it is open: the state at each tick, the charts at each beat, and decisions.
+
+A callback waits for all others that write its inputs, so what is drawn hangs on nothing that is refreshed.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -50,6 +53,7 @@ def _refresh(app: Dash, settings: BridgeSettings, watch: Watch, text_of_request:
         State("shown", "data"),
         State("nodes-chosen", "data"),
         prevent_initial_call=True,
+        running=[(Output("tick", "disabled"), True, False)],  # a slow answer is waited for, not overtaken
     )
     def refresh(tick: int, shown: dict[str, str], chosen: list[str] | None) -> tuple[Any, ...]:
         facts, text = watch.look(), text_of_request()
@@ -142,27 +146,28 @@ def _draw(app: Dash, store: Store, watch: Watch, text_of_request: TextOfRequest)
         Output({"type": "chart", "quantity": ALL}, "figure"),
         Output({"type": "figures", "quantity": ALL}, "children"),
         Output({"type": "step", "quantity": ALL}, "children"),
-        Input("tick", "n_intervals"),
+        Input("beat", "n_intervals"),
         Input("range", "data"),
         Input("from", "value"),
         Input("to", "value"),
         Input("nodes-chosen", "data"),
         Input("zoom", "data"),
-        Input("chart-boxes", "children"),
+        State({"type": "step", "quantity": ALL}, "children"),
+        running=[(Output("beat", "disabled"), True, False)],
     )
     def draw(
-        tick: int | None,
+        beat: int | None,
         range_name: str | None,
         first: str | None,
         last: str | None,
         chosen: list[str] | None,
         zoomed: list[str] | None,
-        _boxes: object,
+        steps: list[str],
     ) -> tuple[list[Any], list[Any], list[Any]]:
         facts, text = watch.look(), text_of_request()
         selection = select(range_name or page.first_range(facts), first, last, zoomed, facts.at_ms, text.zone)
-        only_time_passed = {one["prop_id"] for one in ctx.triggered} == {"tick.n_intervals"}
-        if only_time_passed and not selection.is_due(tick or 0):
+        only_time_passed = {one["prop_id"] for one in ctx.triggered} == {"beat.n_intervals"}
+        if only_time_passed and text("loading") not in steps and not selection.is_due(beat or 0):
             raise PreventUpdate
         wanted = [output["id"]["quantity"] for output in ctx.outputs_list[0]]
         drawn = [_chart(store, facts, text, quantity, chosen, selection) for quantity in wanted]

@@ -118,7 +118,7 @@ def _lines(connection: Connection) -> list[Line]:
     series, nodes = schema.series, schema.nodes
     columns = (series.c.id, nodes.c.name, series.c.sensor, series.c.quantity, series.c.last_ms, series.c.last_value)
     query = select(*columns).join_from(series, nodes)
-    return [Line(*row) for row in connection.execute(query.order_by(nodes.c.name, series.c.sensor, series.c.id))]
+    return [Line(*row) for row in connection.execute(query.order_by(nodes.c.name, series.c.id))]
 
 
 def _alarms(connection: Connection) -> list[Alarm]:

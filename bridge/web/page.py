@@ -81,6 +81,7 @@ def layout(facts: Facts, text: Texts, *, may_decide: bool, has_rules: bool) -> C
             ),
             html.Footer(text("version", version=own_version(), store=facts.status.store)),
             dcc.Interval(id="tick", interval=TICK_MS),
+            dcc.Interval(id="beat", interval=TICK_MS),
             dcc.Store(id="shown", data=signatures(facts, text)),
         ],
         className="page",

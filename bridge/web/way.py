@@ -24,6 +24,7 @@ class Flow(StrEnum):
     WAITING = "waiting"
     STILL = "still"
     OFF = "off"
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def _broker(status: Status, totals: Totals) -> Stage:
 def _store(status: Status, totals: Totals) -> Stage:
     job, fault = _job(status, "ingest", totals.now_ms)
     if job is None or fault:
-        return Stage("store", Flow.OFF, totals.received)  # nobody has asked it; the door before says why
+        return Stage("store", Flow.UNKNOWN, totals.received)  # nobody has asked it; the door before says why
     if job.word == "full":
         reason = Why("why_full", {"reason": job.state.get("reason", "")})
         return Stage("store", Flow.STILL, totals.received, None, reason)
