@@ -14,12 +14,14 @@ from tests.faults.judge import judge
 from tests.faults.world import Plan, World
 from tests.processes import eventually
 
+UNASKED = "told as lost, and not given up by its node"
 TELLS = {
-    "acknowledge-before-commit": "told as lost, and not given up by its node",
-    "settle-on-puback": "taken, and neither received nor told as lost",
-    "no-unique-index": "doubled at the receiver",
-    "archive-without-intent": "in more than one CSV",
+    "acknowledge-before-commit": (UNASKED,),
+    "settle-on-puback": (UNASKED, "taken, and neither received nor told as lost"),
+    "no-unique-index": ("doubled at the receiver",),
+    "archive-without-intent": ("in more than one CSV",),
 }
+"""What a verdict says, one of these at least."""
 
 
 def goes_on(world: World) -> None:
