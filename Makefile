@@ -4,7 +4,7 @@
 VENV := .venv/bin
 PYTHONS := python3.13 python3.12 python3.11 python3.14 python3
 
-.PHONY: help demo test test-compose test-office libreoffice torture fuzz lint format clean mosquitto programs
+.PHONY: help demo test test-compose test-office libreoffice torture fuzz bench lint format clean mosquitto programs
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):[^#]*## /make \1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
@@ -30,6 +30,10 @@ fuzz: .venv/fuzz ## send what strangers could send to every door, for SECONDS=60
 	    $(VENV)/python -m fuzz.strangers $$target -max_total_time=$$(( $(or $(SECONDS),60) / $(words $(FUZZED)) )) 2>&1 \
 	        | grep -E '^(Done|==)|Error|Traceback|artifact'; \
 	done; ! ls fuzz/findings/* 2> /dev/null
+
+BENCHMARKS := ingest forward latency outbox archive plot
+bench: .venv/dev mosquitto ## measure beside peers and limits (some minutes; best on a quiet machine)
+	@for benchmark in $(BENCHMARKS); do $(VENV)/python -m benchmarks.$$benchmark || exit; done
 
 lint: .venv/dev ## check style and types
 	@$(VENV)/ruff check .
