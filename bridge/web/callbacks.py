@@ -27,6 +27,7 @@ TextOfRequest = Callable[[], Texts]
 def register(app: Dash, settings: BridgeSettings, store: Store, watch: Watch, text_of_request: TextOfRequest) -> None:
     """Give the page its life; decisions exist only where a password protects them."""
     _refresh(app, settings, watch, text_of_request)
+    _go_on(app)
     _choose(app, watch)
     _zoom(app)
     _draw(app, store, watch, text_of_request)
@@ -75,6 +76,19 @@ def _refresh(app: Dash, settings: BridgeSettings, watch: Watch, text_of_request:
             changed("nodes", lambda: page.node_choice(facts, text, chosen or [])),
             now_shown,
         )
+
+
+def _go_on(app: Dash) -> None:
+    """Set the clocks going again: an answer that never came, since the bridge was started anew, left them stopped."""
+
+    @app.callback(
+        Output("tick", "disabled"),
+        Output("beat", "disabled"),
+        Input("pulse", "n_intervals"),
+        prevent_initial_call=True,
+    )
+    def go_on(_: int) -> tuple[bool, bool]:
+        return False, False
 
 
 def _choose(app: Dash, watch: Watch) -> None:
@@ -146,13 +160,14 @@ def _draw(app: Dash, store: Store, watch: Watch, text_of_request: TextOfRequest)
         Output({"type": "chart", "quantity": ALL}, "figure"),
         Output({"type": "figures", "quantity": ALL}, "children"),
         Output({"type": "step", "quantity": ALL}, "children"),
+        Output("drawn", "data"),
         Input("beat", "n_intervals"),
         Input("range", "data"),
         Input("from", "value"),
         Input("to", "value"),
         Input("nodes-chosen", "data"),
         Input("zoom", "data"),
-        State({"type": "step", "quantity": ALL}, "children"),
+        State("drawn", "data"),
         running=[(Output("beat", "disabled"), True, False)],
     )
     def draw(
@@ -162,16 +177,16 @@ def _draw(app: Dash, store: Store, watch: Watch, text_of_request: TextOfRequest)
         last: str | None,
         chosen: list[str] | None,
         zoomed: list[str] | None,
-        steps: list[str],
-    ) -> tuple[list[Any], list[Any], list[Any]]:
+        drawn: str | None,
+    ) -> tuple[list[Any], list[Any], list[Any], str]:
         facts, text = watch.look(), text_of_request()
         selection = select(range_name or page.first_range(facts), first, last, zoomed, facts.at_ms, text.zone)
-        only_time_passed = {one["prop_id"] for one in ctx.triggered} == {"beat.n_intervals"}
-        if only_time_passed and text("loading") not in steps and not selection.is_due(beat or 0):
-            raise PreventUpdate
         wanted = [output["id"]["quantity"] for output in ctx.outputs_list[0]]
-        drawn = [_chart(store, facts, text, quantity, chosen, selection) for quantity in wanted]
-        return [one[0] for one in drawn], [one[1] for one in drawn], [one[2] for one in drawn]
+        now_drawn = f"{selection.key} {chosen} {wanted}"
+        if now_drawn == drawn and not selection.is_due(beat or 0):
+            raise PreventUpdate
+        found = [_chart(store, facts, text, quantity, chosen, selection) for quantity in wanted]
+        return [one[0] for one in found], [one[1] for one in found], [one[2] for one in found], now_drawn
 
 
 def _chart(

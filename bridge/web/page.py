@@ -10,10 +10,22 @@ from bridge.web import charts
 from bridge.web.facts import Facts
 from bridge.web.letters import letters
 from bridge.web.texts import LANGUAGES, Texts
-from bridge.web.views import Attributes, Children, alarms, archives, headline, labelled, nodes, notices, way
+from bridge.web.views import (
+    Attributes,
+    Children,
+    alarms,
+    archives,
+    headline,
+    in_column,
+    labelled,
+    nodes,
+    notices,
+    way,
+)
 from mqtt_client.version import own_version
 
 TICK_MS = 1000
+PULSE_MS = 10_000
 RANGES_S = {"1h": 3600, "24h": 86_400, "7d": 7 * 86_400, "30d": 30 * 86_400}
 OWN_RANGE = "own"
 ALL_NODES = "*"
@@ -82,6 +94,7 @@ def layout(facts: Facts, text: Texts, *, may_decide: bool, has_rules: bool) -> C
             html.Footer(text("version", version=own_version(), store=facts.status.store)),
             dcc.Interval(id="tick", interval=TICK_MS),
             dcc.Interval(id="beat", interval=TICK_MS),
+            dcc.Interval(id="pulse", interval=PULSE_MS),
             dcc.Store(id="shown", data=signatures(facts, text)),
         ],
         className="page",
@@ -125,10 +138,15 @@ def figures_table(name: str, rows: Sequence[tuple[str, ...]], text: Texts) -> Ch
     columns = ("line", "low", "mean", "high", "number")
     head = html.Thead(html.Tr([html.Th(text(column), scope="col") for column in columns]))
     body = [
-        html.Tr([html.Th(first, scope="row"), *(html.Td(cell) for cell in rest)])
+        html.Tr(
+            [
+                html.Th(first, scope="row"),
+                *(html.Td(cell, **in_column(text(name))) for cell, name in zip(rest, columns[1:], strict=True)),
+            ]
+        )
         for first, *rest in rows
-    ]  # fmt: skip
-    return [html.Table([html.Caption(name, className="unseen"), head, html.Tbody(body)])]
+    ]
+    return [html.Table([html.Caption(name, className="unseen"), head, html.Tbody(body)], className="cards")]
 
 
 def _section(name: str, text: Texts, content: Children) -> Component:
@@ -161,6 +179,7 @@ def _controls(facts: Facts, text: Texts) -> Component:
             dcc.Store(id="range", storage_type="local"),
             dcc.Store(id="nodes-chosen", storage_type="local"),
             dcc.Store(id="zoom"),
+            dcc.Store(id="drawn"),
         ],
         className="controls",
     )
