@@ -99,7 +99,7 @@ def read_totals(connection: Connection) -> Totals:
     """Read what the status does not say."""
     ranges, meta = schema.ranges.c, schema.meta.c
     received = connection.scalar(
-        select(func.sum(ranges.last - ranges.first + 1)).where(ranges.kind == RangeKind.COMMITTED)
+        select(summed(ranges.last - ranges.first + 1)).where(ranges.kind == RangeKind.COMMITTED)
     )
     last_archive = connection.scalar(select(meta.value).where(meta.key == "last_archive_ms"))
     first_seen_ms = connection.scalar(select(func.min(schema.sources.c.first_seen_ms)))

@@ -91,7 +91,7 @@ def _stage(stage: Stage, text: Texts) -> Component:
         if stage.age_s is not None and stage.count and stage.place in ("outbox", "server"):
             what.append(html.Span(text("oldest", age=text.age(stage.age_s)), className="age"))
         elif stage.age_s is not None and stage.place == "archive":
-            what.append(html.Span(text.ago(stage.age_s), className="age"))
+            what.append(html.Span(text("last_archive", ago=text.ago(stage.age_s)), className="age"))
     said: Children = [html.P(html.Span(prose(why_text(stage.why, text))), className="why")] if stage.why else []
     heading = html.H3([text(stage.place), " ", badge(stage.flow.value, text(f"flow_{stage.flow.value}"))])
     return html.Li([heading, html.P(what), *said], className=f"stage {stage.flow.value}", id=f"way-{stage.place}")
