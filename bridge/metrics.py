@@ -24,6 +24,7 @@ from bridge.store.database import Store, now_ms, sqlite_path
 from bridge.store.jobs import JobState
 from bridge.store.outgoing import ANSWERED
 from bridge.store.schema import RangeKind
+from bridge.store.waiting import summed
 from mqtt_client.version import own_version
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -109,7 +110,7 @@ def _read(settings: BridgeSettings, store: Store) -> _Moment:
 def _readings(connection: Connection) -> dict[str, _Readings]:
     """Count from the interval sets: they are kept for ever, so the numbers outlive every process."""
     nodes, sources, ranges = schema.nodes, schema.sources, schema.ranges
-    numbers = func.sum(ranges.c.last - ranges.c.first + 1)
+    numbers = summed(ranges.c.last - ranges.c.first + 1)
     counts = (
         select(nodes.c.name, ranges.c.kind, numbers)
         .join_from(ranges, sources)
@@ -122,7 +123,7 @@ def _readings(connection: Connection) -> dict[str, _Readings]:
         .group_by(sources.c.id, sources.c.node_id, sources.c.start)
         .subquery()
     )
-    taken = select(nodes.c.name, func.sum(highest.c.taken)).join_from(nodes, highest, nodes.c.id == highest.c.node_id)
+    taken = select(nodes.c.name, summed(highest.c.taken)).join_from(nodes, highest, nodes.c.id == highest.c.node_id)
     repeats = select(nodes.c.name, func.sum(sources.c.repeats)).join_from(sources, nodes)
     found: dict[str, _Readings] = {}
     for name, kind, number in connection.execute(counts):

@@ -6,7 +6,7 @@ Reads the store only, so it answers beside a running bridge and after it has end
 import json
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from bridge.alarms import board
 from bridge.alarms.board import Alarm
@@ -17,7 +17,7 @@ from bridge.store.damage import were_set_aside
 from bridge.store.database import Store, now_ms
 from bridge.store.jobs import JobState, reported
 from bridge.store.schema import RangeKind
-from bridge.store.waiting import Waiting, waiting
+from bridge.store.waiting import Waiting, summed, waiting
 from mqtt_client.reading import UNITS, format_time, from_ms
 
 SILENT_AFTER_S = 20.0
@@ -141,7 +141,7 @@ def _nodes(connection: Connection, now: int) -> list[NodeStatus]:
     lost = {
         row.node_id: int(row.lost)
         for row in connection.execute(
-            select(sources.c.node_id, func.sum(ranges.c.last - ranges.c.first + 1).label("lost"))
+            select(sources.c.node_id, summed(ranges.c.last - ranges.c.first + 1).label("lost"))
             .join_from(ranges, sources)
             .where(ranges.c.kind == RangeKind.LOST)
             .group_by(sources.c.node_id)

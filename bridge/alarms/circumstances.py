@@ -19,6 +19,7 @@ from bridge.settings import BridgeSettings
 from bridge.store import schema
 from bridge.store.database import Store, sqlite_path
 from bridge.store.jobs import JobState, reported
+from bridge.store.waiting import summed
 
 SILENT_JOB_MS = 20_000
 LOSSES_LOOKED_AT = 10_000
@@ -98,7 +99,7 @@ class Circumstances:
             select(
                 sources.node_id,
                 func.min(losses.at_ms),
-                func.sum(losses.last - losses.first + 1),
+                summed(losses.last - losses.first + 1),
                 func.count() - func.count(losses.last),
             )
             .join_from(schema.losses, schema.sources)

@@ -16,6 +16,7 @@ from bridge.status import Status, read_status
 from bridge.store import schema
 from bridge.store.database import Store, now_ms
 from bridge.store.schema import ArchiveState, RangeKind
+from bridge.store.waiting import summed
 from bridge.web.way import Stage, Totals, stages
 from mqtt_client.errors import SensorBridgeError
 

@@ -9,6 +9,8 @@ from bridge.store.counters import counted
 from bridge.store.database import Store
 from bridge.store.intake import Intake, Message
 from bridge.store.sources import FORGOTTEN
+from bridge.store.waiting import MOST_TOLD, bridge_health
+from mqtt_client import messages
 from mqtt_client.errors import InvalidReading
 from mqtt_client.topics import Topics
 from tests.wire import EPOCH, backlog, reading
@@ -286,3 +288,12 @@ def test_rubbish_that_is_judged_anew_stays_a_letter_where_there_is_no_room_for_a
 
     with pytest.raises(InvalidReading, match="no room"):
         intake.rehearse(Message(READING, b"rubbish"))
+
+
+def test_losses_beyond_all_measure_are_told_and_stop_nothing(store: Store, intake: Intake) -> None:
+    claims = [b'{"epoch":"e%d","from":1,"to":4611686018427387904,"reason":"?"}' % number for number in range(6)]
+
+    intake.put([Message(LOST, claim) for claim in claims])
+    told = messages.encode(bridge_health(store, None, "0"))
+
+    assert messages.decode(messages.BridgeHealth, told).lost == MOST_TOLD
