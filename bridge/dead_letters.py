@@ -120,7 +120,7 @@ def put(
             state=LetterState.OPEN,
             at_ms=now_ms(),
             reason=reason,
-            topic=topic,
+            topic=topic.replace("\0", "\N{REPLACEMENT CHARACTER}"),  # PostgreSQL takes no NUL in a text
             payload=payload,
             node=node,
             epoch=epoch,

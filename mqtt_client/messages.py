@@ -16,6 +16,9 @@ OFFLINE = b"offline"
 BACKLOG_MAX_READINGS = 200
 BACKLOG_MAX_BYTES = 48 * 1024
 
+NO_NUL = r"\A[^\0]*\Z"
+"""Of texts that go into the store: not every database takes a NUL."""
+
 Through = Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQ)]
 
 
@@ -36,7 +39,7 @@ class Lost(msgspec.Struct, frozen=True, rename={"first": "from", "last": "to"}):
     epoch: ShortText
     first: Sequence
     last: Sequence | None
-    reason: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    reason: Annotated[str, msgspec.Meta(max_length=200, pattern=NO_NUL)] = ""
 
 
 class Receipt(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from bridge import dead_letters
 from bridge.archive.archiver import archive
 from bridge.errors import LeaseLost
 from bridge.settings import BridgeSettings
@@ -93,6 +94,17 @@ def test_two_bridges_take_each_reading_once_and_both_know_the_receipt(store: Sto
     for intake in (one, other):
         (source,) = intake.every_source()
         assert (source.through, list(source.committed)) == (6, [(1, 6)])
+
+
+def test_what_postgresql_takes_in_no_text_is_a_dead_letter_and_the_next_reading_passes(store: Store) -> None:
+    told = b'{"epoch":"k3f9x2ab","from":1,"to":2,"reason":"\\u0000"}'
+
+    Intake(store, Topics()).put(
+        [Message("sensors/kitchen/lost", told), Message("sensors/a\0b/backlog", b"[]"), Message(READING, reading(1))]
+    )
+
+    assert seqs(store) == [1]
+    assert [letter.payload for letter in dead_letters.pending(store)] == [told, b"[]"]
 
 
 def test_a_lease_is_held_by_one_and_told_to_another(settings: Callable[[str], BridgeSettings], store: Store) -> None:
