@@ -19,6 +19,7 @@ from mqtt_client import logs
 from mqtt_client.errors import SettingsError
 from mqtt_client.version import own_version
 
+LETTER_ID = click.IntRange(0, 2**63 - 1)
 JOBS = ("ingest", "forward", "archive", "alarms", "web")
 
 
@@ -236,7 +237,7 @@ def list_letters(settings: BridgeSettings, as_json: bool) -> None:
 
 
 @dead_letters_group.command("show")
-@click.argument("letter_id", metavar="ID", type=int)
+@click.argument("letter_id", metavar="ID", type=LETTER_ID)
 @with_settings
 def show_letter(settings: BridgeSettings, letter_id: int) -> None:
     """Show one dead letter whole: reason, answer of the server, payload."""
@@ -247,7 +248,7 @@ def show_letter(settings: BridgeSettings, letter_id: int) -> None:
 
 
 @dead_letters_group.command("retry")
-@click.argument("letter_ids", metavar="[ID]...", type=int, nargs=-1)
+@click.argument("letter_ids", metavar="[ID]...", type=LETTER_ID, nargs=-1)
 @click.option("--all", "every", is_flag=True, help="Retry every dead letter.")
 @with_settings
 def retry_letters(settings: BridgeSettings, letter_ids: tuple[int, ...], every: bool) -> None:
@@ -264,7 +265,7 @@ def retry_letters(settings: BridgeSettings, letter_ids: tuple[int, ...], every: 
 
 
 @dead_letters_group.command("drop")
-@click.argument("letter_ids", metavar="[ID]...", type=int, nargs=-1)
+@click.argument("letter_ids", metavar="[ID]...", type=LETTER_ID, nargs=-1)
 @click.option("--all", "every", is_flag=True, help="Drop every dead letter.")
 @with_settings
 def drop_letters(settings: BridgeSettings, letter_ids: tuple[int, ...], every: bool) -> None:

@@ -8,7 +8,9 @@ from bridge.errors import NotFound
 from bridge.store import schema
 from bridge.store.database import Store
 from bridge.store.schema import CLOCKS, ArchiveState, Forward, RangeKind
-from mqtt_client.reading import format_time, from_ms
+from mqtt_client.reading import MAX_SEQ, format_time, from_ms
+
+LONGEST_SEQ = len(str(MAX_SEQ))
 
 FORWARD_WORDS = {
     Forward.PENDING: "waits to be forwarded",
@@ -37,7 +39,7 @@ def trace(store: Store, reading_id: str) -> list[str]:
 def _identities(reading_id: str) -> Iterator[tuple[str, str, int]]:
     """Split an id in every way that is possible, since a node's name may hold hyphens."""
     head, _, seq = reading_id.rpartition("-")
-    if seq.isdecimal():
+    if seq.isdecimal() and len(seq) <= LONGEST_SEQ and int(seq) <= MAX_SEQ:
         parts = head.split("-")
         for cut in range(len(parts) - 1, 0, -1):
             yield "-".join(parts[:cut]), "-".join(parts[cut:]), int(seq)

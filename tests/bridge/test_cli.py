@@ -80,6 +80,7 @@ def test_usage_errors_end_with_2() -> None:
     assert run("no-such-command").returncode == 2
     assert run("run", "--only", "nothing").returncode == 2
     assert run("dead-letters", "retry").returncode in (1, 2)
+    assert run("dead-letters", "drop", "9" * 19).returncode == 2
 
 
 def test_trace_tells_the_way_of_a_reading(store: Store) -> None:
@@ -93,6 +94,14 @@ def test_trace_tells_the_way_of_a_reading(store: Store) -> None:
 
 def test_trace_of_a_stranger_fails(store: Store) -> None:
     done = run("trace", "kitchen-k3f9x2ab-2")
+
+    assert done.returncode == 1
+    assert "never come" in done.stderr
+
+
+@pytest.mark.parametrize("seq", ["9" * 19, "9" * 5000])
+def test_a_number_that_no_reading_can_have_is_never_come(store: Store, seq: str) -> None:
+    done = run("trace", f"kitchen-k3f9x2ab-{seq}")
 
     assert done.returncode == 1
     assert "never come" in done.stderr
