@@ -31,8 +31,10 @@ def settled(store: Store, *outcomes: Outcome) -> None:
 
 
 def counters(store: Store) -> dict[str, int]:
+    """Return the counters but for those of answers by their class."""
     with store.read() as connection:
-        return {row.name: row.value for row in connection.execute(select(schema.counters))}
+        rows = connection.execute(select(schema.counters)).all()
+    return {row.name: row.value for row in rows if not row.name.startswith("answered_")}
 
 
 def states(store: Store) -> list[int]:
