@@ -94,7 +94,7 @@ class Condition:
         oldest_ms = outbox.oldest()
         return Health(
             epoch=outbox.current.name,
-            floor=outbox.current.floor,
+            floor=outbox.floor(outbox.current),
             time=format_time(from_ms(now_ms)),
             outbox_depth=outbox.waiting,
             oldest_age_s=None if oldest_ms is None else round((now_ms - oldest_ms) / 1000, 3),

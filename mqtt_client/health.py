@@ -59,7 +59,7 @@ def birth(settings: NodeSettings, outbox: Outbox, quantities: Mapping[str, Itera
         for spec in settings.node_sensors
     }
     epoch = outbox.current
-    return Info(epoch.name, epoch.floor, own_version(), sensors, settings.sample_interval, model())
+    return Info(epoch.name, outbox.floor(epoch), own_version(), sensors, settings.sample_interval, model())
 
 
 def hours_until_full(room: int, rate_per_s: float) -> float | None:

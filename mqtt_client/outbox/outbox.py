@@ -202,6 +202,13 @@ class Outbox:
         """Return the epoch of this name, None where the outbox holds nothing of it."""
         return next((epoch for epoch in self.epochs if epoch.name == name), None)
 
+    def floor(self, epoch: Epoch) -> int:
+        """Return the lowest seq that the bridge may still hear of: of a reading that is held, or of an untold loss.
+
+        A bridge that meets the epoch for the first time begins there, so a loss below it would never be known.
+        """
+        return min([epoch.floor, *(loss.first for loss in self.losses.of(epoch.name))])
+
     def flush(self) -> None:
         """Commit what waits for a commit."""
         if self.has_changes:

@@ -214,7 +214,7 @@ class Sender:
             return rows[:1]
         if rows:
             ranges = Intervals((row.seq, row.seq) for row in rows)
-            message = encode_backlog(epoch.name, epoch.floor, [row.payload for row in rows])
+            message = encode_backlog(epoch.name, self._outbox.floor(epoch), [row.payload for row in rows])
             delivery = Delivery(Kind.BACKLOG, now, epoch.name, list(ranges))
             self.send(self._topics.backlog(self._node), message, delivery)
         return rows

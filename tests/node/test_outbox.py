@@ -153,6 +153,19 @@ def test_full_it_gives_up_the_oldest_and_tells_exactly_which(opened: OpenOutbox)
     assert (held_seqs(again), again.losses.count) == (sorted(set(range(1, 1001)) - lost), len(lost))
 
 
+def test_the_floor_is_not_above_a_loss_that_no_receipt_has_passed(opened: OpenOutbox) -> None:
+    outbox = opened(max_readings=100)
+    outbox.put(drafts(130))
+    epoch = outbox.current
+    assert epoch.floor > 1
+
+    assert outbox.floor(epoch) == 1
+
+    outbox.settle(epoch.name, epoch.floor - 1, [])
+    assert outbox.floor(epoch) == epoch.floor
+    outbox.close()
+
+
 def test_what_a_receipt_covered_is_not_given_up_as_lost(opened: OpenOutbox) -> None:
     outbox = opened(max_readings=100)
     outbox.put(drafts(100))
