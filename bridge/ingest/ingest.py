@@ -106,6 +106,7 @@ class Ingest:
         )
         self._expiry = Expiry(settings)
         self._unsaved: list[Received] = []
+        self._has_left_out = False
         self._trouble = ""
         self._retry_at = 0.0
         self._announced = -1
@@ -158,7 +159,7 @@ class Ingest:
 
     def _turn(self) -> None:
         subscription = self._subscription
-        self._unsaved += subscription.receive(TURN_S if not self._unsaved else 0.05)
+        self._hold(subscription.receive(TURN_S if not self._unsaved else 0.05))
         now = time.monotonic()
         if subscription.taken_over:
             raise ForeignBridge(
@@ -174,6 +175,13 @@ class Ingest:
             self._health_at = now
             self._publish_health()
         self._report(now)
+
+    def _hold(self, received: list[Received]) -> None:
+        """Hold a burst until it is committed; while that cannot be, what comes on top is left to the broker."""
+        if not self._unsaved:
+            self._unsaved = received
+        elif received:
+            self._has_left_out = True
 
     def _announce(self) -> None:
         """On each connection: who we are, that we are here, and every receipt again."""
@@ -202,6 +210,9 @@ class Ingest:
         self._unsaved = []
         self._subscription.acknowledge(burst)
         self._receipts.note(touched)
+        if self._has_left_out:
+            self._has_left_out = False
+            self._subscription.renew("what came while nothing could be committed is asked for again")
 
     def _readings(self, burst: list[Received]) -> list[Message]:
         """Return what belongs into the store; what bridges say of themselves is judged at once."""

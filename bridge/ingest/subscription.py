@@ -156,6 +156,14 @@ class Subscription:
         """Messages that wait for the window."""
         return len(self._outgoing)
 
+    def renew(self, reason: str) -> None:
+        """Begin a new connection, on which all that was not acknowledged comes again (MQTT 5.0, section 4.4)."""
+        if self._registered is not None:
+            self._client.disconnect()
+            self._unregister()
+            self._lose(reason)
+            self._brief = 0
+
     def close(self, farewell: tuple[str, bytes], within_s: float = 2.0) -> None:
         """Publish a last retained message, wait for its acknowledgement, and disconnect."""
         if self._registered is not None:

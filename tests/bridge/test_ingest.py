@@ -4,11 +4,19 @@ import json
 import os
 import signal
 import sqlite3
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from bridge.ingest.ingest import run_ingest
+from bridge.settings import BridgeSettings
+from bridge.store.database import Store
+from bridge.store.intake import Intake, Message
+from bridge.store.sources import Source
+from mqtt_client.errors import StorageFull
+from mqtt_client.settings import load
 from tests.bridge.peer import Peer
 from tests.processes import Mosquitto, Process, eventually, python
 from tests.wire import EPOCH, backlog, reading
@@ -189,3 +197,36 @@ def test_it_ends_at_sigterm_while_the_broker_is_away(broker: Mosquitto, tmp_path
     process.signal(signal.SIGTERM)
 
     assert process.process.wait(10) == 0
+
+
+def test_while_nothing_can_be_committed_one_burst_is_held_and_the_rest_comes_again(
+    broker: Mosquitto, peer: Peer, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.ingest.subscription.BURST_MESSAGES", 50)
+    monkeypatch.setattr("bridge.ingest.ingest.RETRY_COMMIT_S", 0.05)
+    put, is_full, sizes = Intake.put, threading.Event(), list[int]()
+
+    def put_or_refuse(intake: Intake, burst: Sequence[Message]) -> list[Source]:
+        sizes.append(len(burst))
+        if is_full.is_set() and any(message.topic == READING for message in burst):
+            raise StorageFull("no room")
+        return put(intake, burst)
+
+    monkeypatch.setattr(Intake, "put", put_or_refuse)
+    settings = load(BridgeSettings, {"MQTT_PORT": str(broker.port), "STORE_URL": str(store.engine.url)})
+    stop = threading.Event()
+    job = threading.Thread(target=run_ingest, args=(settings, store, stop))
+    job.start()
+    eventually(lambda: peer.last("sensors/bridge/main/availability") == b"online")
+
+    is_full.set()
+    peer.publish(READING, *(reading(seq) for seq in range(1, 301)))
+    tries = len(sizes)
+    eventually(lambda: len(sizes) > tries + 10)
+    is_full.clear()
+    eventually(lambda: peer.receipt().get("through") == 300, told=lambda: peer.messages)
+    stop.set()
+    job.join()
+
+    assert committed(tmp_path) == list(range(1, 301))
+    assert max(sizes) <= 50
