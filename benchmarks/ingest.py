@@ -95,9 +95,18 @@ def singles(folder: Path) -> None:
         rate, costs["ours"] = ours(folder, broker.port, SINGLES, f"singles{number}")
         rates["ours"].append(rate)
     broker.kill()
+    default = Mosquitto(folder / "broker-default", "max_queued_bytes 0\nmax_inflight_messages 20")
+    rates["window"] = []
+    for number in range(RUNS):
+        make_session(default.port, "msub", [READINGS])
+        publish_all(default.port, (payload(f"run{number}", index) for index in range(SINGLES)))
+        costs["window"] = mosquitto_sub(default.port, SINGLES)
+        rates["window"].append(SINGLES / costs["window"].wall_s)
+    default.kill()
     base = median(rates["sub"])
     labels = {
         "sub": "mosquitto_sub to /dev/null",
+        "window": "the same, the broker's own window of 20",
         "paho": "bare paho, acknowledges only",
         "ours": "ingest, committed",
     }
