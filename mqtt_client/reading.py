@@ -11,7 +11,7 @@ published, so whoever has seen an identity has seen all of it.
 """
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta
 from math import isfinite
 from typing import Annotated, Literal
 
@@ -87,6 +87,8 @@ def decode(payload: bytes | bytearray | memoryview | msgspec.Raw) -> Reading:
     except RecursionError as exc:
         raise InvalidReading("nested too deeply") from exc
     check_names(reading)
+    if reading.time.year in (MINYEAR, MAXYEAR):
+        _check_time(reading.time)
     return reading
 
 
@@ -108,6 +110,13 @@ def check_names(reading: Reading) -> None:
             if len(_good_quantities) >= _MEMO_SIZE:
                 _good_quantities.clear()
             _good_quantities.add(quantity)
+
+
+def _check_time(time: datetime) -> None:
+    try:
+        time.astimezone(UTC)
+    except OverflowError as exc:
+        raise InvalidReading(f"time is {time.isoformat()}; allowed are the years 1 to 9999 in UTC") from exc
 
 
 def _check_identity(node: str, sensor: str, epoch: str) -> None:

@@ -116,6 +116,8 @@ def test_unknown_keys_are_ignored() -> None:
         ("time", "2026-11-24 20:31"),
         ("time", "2026-11-24T20:31:05"),
         ("time", 5),
+        ("time", "9999-12-31T23:59:59-23:59"),
+        ("time", "0001-01-01T00:00:00+00:01"),
         ("clock", "late"),
         ("values", {}),
         ("values", {"temperature": "21"}),
