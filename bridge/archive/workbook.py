@@ -7,6 +7,7 @@ way into the file. Cell by cell through the library, 200,000 rows take three
 times as long. Text is always an inline string, so it never is a formula.
 """
 
+import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
@@ -31,8 +32,12 @@ from bridge.local_times import EXCEL_FIRST_DAY, LocalTimes, day_date
 from bridge.store.shelf import Stored
 from mqtt_client.reading import UNITS
 
+log = logging.getLogger("archive")
+
 ROW_LIMIT = 1_048_575
 """Rows of a sheet beside its header."""
+MOST_QUANTITIES = 1000
+"""Quantities that a workbook shows: a sheet has 16,384 columns, the summary four for each. The CSV file has all."""
 CHART_NODES = 50
 FEW_DAYS = 40
 """Below this many days each is marked on the chart's lines."""
@@ -89,13 +94,19 @@ class ArchiveWorkbook:
 
         Args:
             path: where.
-            quantities: columns of quantities, in order.
+            quantities: columns of quantities, in order; it shows MOST_QUANTITIES of them.
             summary: of exactly the readings that will be written.
             zone: of the dates.
             created: goes into the document's properties; the same readings and time make the same bytes.
             language: of the sheets' names, the summary and the chart.
         """
-        self._quantities = quantities
+        if len(quantities) > MOST_QUANTITIES:
+            log.warning(
+                "there are %d quantities; the workbook shows the first %d, the CSV file all",
+                len(quantities),
+                MOST_QUANTITIES,
+            )
+        self._quantities = quantities = quantities[:MOST_QUANTITIES]
         self._columns = [xl_col_to_name(index) for index in range(len(quantities) + len(OTHER_COLUMNS))]
         self._times = LocalTimes(zone)
         self._row = 2

@@ -15,6 +15,7 @@ from hypothesis import strategies as some
 from sqlalchemy import select
 
 from bridge.archive.archiver import archive
+from bridge.archive.workbook import MOST_QUANTITIES
 from bridge.settings import BridgeSettings
 from bridge.store import jobs, locks, schema, shelf
 from bridge.store.database import Store, open_store
@@ -126,6 +127,19 @@ def test_other_quantities_follow_humidity_by_name_and_absent_values_stay_empty(
     assert list(one) == ["temperature", "humidity", "co2", "voltage", *COLUMNS[2:]]
     assert [one[name] for name in ("temperature", "humidity", "co2", "voltage")] == ["", "", "410.0", "3.3"]
     assert [two[name] for name in ("temperature", "humidity", "co2", "voltage")] == ["-3.5", "", "", ""]
+
+
+def test_more_quantities_than_a_sheet_has_columns_stop_no_archive(
+    settings: BridgeSettings, store: Store, archives: Path, stored_readings: StoredReadings
+) -> None:
+    stored_readings(store, values={f"q{number:05}": 1.5 for number in range(17_000)})
+
+    archive(settings, store, now=NOW)
+
+    (row,) = csv_rows(archives / f"{STEM}.csv")
+    (shown,) = sheet_rows(archives / f"{STEM}.xlsx")
+    assert (row["q16999"], row["id"]) == ("1.5", "kitchen-k3f9x2ab-1")
+    assert (shown["q00997"], shown["id"], len(shown)) == (1.5, "kitchen-k3f9x2ab-1", MOST_QUANTITIES + 6)
 
 
 def test_two_passes_in_one_minute_make_two_archives(
