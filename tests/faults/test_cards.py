@@ -164,7 +164,7 @@ def test_one_card_copied_into_two_pis_is_told_and_neither_doubles_nor_loses(
     verdict = judge(world, forgiven=frozenset(conflicts))
 
     assert verdict.problems in ([], [f"{world.letters()} dead letters are left"]), verdict
-    assert all(is_told(world, one) for one in conflicts), "what both took under one number is kept for a person"
+    assert all(is_there(world, one) for one in conflicts), "of two readings under one number the first one counts"
 
 
 def told_of_a_twin(world: World) -> bool:
@@ -182,11 +182,12 @@ def put_right(world: World, other: Path) -> None:
     drained(world)
 
 
-def is_told(world: World, one: str) -> bool:
-    """Tell whether what is not at the server under this number is a dead letter, or lost as told."""
+def is_there(world: World, one: str) -> bool:
+    """Tell whether the server has one of the two readings of this number, and letters hold nothing but the other."""
     node, epoch, seq = one.rsplit("-", 2)
     with reading_from(world.store) as connection:
         query = "SELECT payload FROM dead_letters WHERE node = ? AND epoch = ? AND seq = ?"
         letters = [json.loads(row[0])["time"] for row in connection.execute(query, (node, epoch, int(seq)))]
     arrived = [body["time"] for body in received_by(world.receiver_database) if body["id"] == one]
-    return {format_time(reading.time) for reading in world.ledger.conflicts[one]} <= {*letters, *arrived}
+    taken_under_it = {format_time(reading.time) for reading in world.ledger.conflicts[one]}
+    return len(arrived) == 1 and {*letters, *arrived} <= taken_under_it and arrived[0] not in letters
