@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dash import Dash
+from dash.development.base_component import Component
 from flask import Flask, Response, abort, request, send_file
 
 from bridge.archive.names import is_ours
@@ -15,9 +16,11 @@ from bridge.web import guard
 from bridge.web.callbacks import register
 from bridge.web.facts import Watch, find_file, read_facts
 from bridge.web.health import add_health
-from bridge.web.page import document, layout
+from bridge.web.page import document, layout, no_layout
 from bridge.web.spark import spark_svg
 from bridge.web.texts import LANGUAGES, Texts
+from mqtt_client.errors import SensorBridgeError
+from mqtt_client.logs import escape
 
 LANGUAGE_COOKIE = "language"
 YEAR_S = 31_536_000
@@ -61,7 +64,15 @@ def make_app(settings: BridgeSettings, store: Store) -> Flask:
     page.text_of_request = text_of_request
     may_decide = settings.web_password is not None
     has_rules = settings.alarm_rules is not None
-    page.layout = lambda: layout(watch.look(), text_of_request(), may_decide=may_decide, has_rules=has_rules)
+
+    def make_layout() -> Component:
+        try:
+            facts = watch.look()
+        except SensorBridgeError as exc:
+            return no_layout(text_of_request(), escape(str(exc)))
+        return layout(facts, text_of_request(), may_decide=may_decide, has_rules=has_rules)
+
+    page.layout = make_layout
     register(page, settings, store, watch, text_of_request)
     _finish_responses(server, guard.content_policy(page.csp_hashes()))
     return server

@@ -101,6 +101,16 @@ def layout(facts: Facts, text: Texts, *, may_decide: bool, has_rules: bool) -> C
     )
 
 
+def no_layout(text: Texts, reason: str) -> Component:
+    """Return the page while nothing can be read, with why, and a link to try again."""
+    said: Children = [
+        html.H1(text("title")),
+        html.P(text("unreadable", reason=reason), className="notice still", role="alert"),
+        html.P(html.A(text("again"), href="")),
+    ]
+    return html.Main(said, id="main", className="page broken")
+
+
 def signatures(facts: Facts, text: Texts) -> dict[str, str]:
     """Return what tells whether a part has changed: parts that did not are left alone, with what has the focus."""
     return {

@@ -20,6 +20,8 @@ WORDS: dict[str, dict[str, str]] = {
         "stale": "La page ne reçoit plus rien depuis un moment : le pont est arrêté ou injoignable. "
         "Ce qui suit est le dernier état connu.",
         "broken": "L'état ne peut pas être lu : {reason}. Ce qui suit est le dernier état connu.",
+        "unreadable": "L'état ne peut pas être lu : {reason}",
+        "again": "Réessayer",
         "all_well": "Tout va bien",
         "standing": "À l'arrêt : {places}",
         "watch": "À surveiller",
@@ -141,6 +143,8 @@ WORDS: dict[str, dict[str, str]] = {
         "stale": "The page has received nothing for a while: the bridge has stopped or cannot be reached. "
         "What follows is the last state known.",
         "broken": "The state cannot be read: {reason}. What follows is the last state known.",
+        "unreadable": "The state cannot be read: {reason}",
+        "again": "Try again",
         "all_well": "All is well",
         "standing": "Standing still: {places}",
         "watch": "Worth a look",

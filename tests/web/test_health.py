@@ -1,6 +1,7 @@
 """Health as machines ask for it: alive, ready, or why not."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
@@ -10,6 +11,7 @@ from bridge.settings import BridgeSettings
 from bridge.store import schema
 from bridge.store.database import Store, now_ms
 from bridge.store.jobs import report
+from bridge.web import facts
 from bridge.web.app import make_app
 from tests.bridge.conftest import StoredReadings
 
@@ -117,3 +119,46 @@ def test_without_a_server_no_forwarder_is_missed(
     all_report(store, forward={"state": "stopped", "reason": ""})
 
     assert ready(make_app(bridge_settings(SERVER_URL=""), store).test_client())[0] == 200
+
+
+@pytest.fixture
+def damaged(store: Store, bridge_settings: Callable[..., BridgeSettings], tmp_path: Path) -> FlaskClient:
+    """The page over a store whose file was overwritten."""
+    client = make_app(bridge_settings(), store).test_client()
+    store.close()
+    for file in tmp_path.glob("bridge.db*"):
+        file.write_bytes(b"this is no database" * 1000)
+    return client
+
+
+def test_over_a_damaged_store_it_is_alive_and_not_ready(damaged: FlaskClient) -> None:
+    assert damaged.get("/healthz").status_code == 200
+
+    status, text = ready(damaged)
+
+    assert status == 503
+    assert text.startswith("store: ")
+    assert damaged.get("/metrics").status_code == 503
+
+
+def test_over_a_damaged_store_the_page_says_so(damaged: FlaskClient) -> None:
+    page = damaged.get("/_dash-layout?lang=en")
+
+    assert page.status_code == 200
+    assert "The state cannot be read" in page.text
+
+
+def test_what_was_read_once_stays_with_the_reason_why_it_is_old(
+    store: Store, bridge_settings: Callable[..., BridgeSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(facts, "FRESH_S", 0.0)
+    client = make_app(bridge_settings(), store).test_client()
+    client.get("/_dash-layout")
+    store.close()
+    for file in tmp_path.glob("bridge.db*"):
+        file.write_bytes(b"this is no database" * 1000)
+
+    page = client.get("/_dash-layout?lang=en").text
+
+    assert "The state cannot be read: " in page
+    assert "The way of the readings" in page
