@@ -163,7 +163,7 @@ class Ingest:
         now = time.monotonic()
         if subscription.taken_over:
             raise ForeignBridge(
-                f"another client keeps taking over the session of BRIDGE_ID {self._settings.bridge_id!r}; "
+                f"another client took over the session of BRIDGE_ID {self._settings.bridge_id!r}; "
                 "two bridges on one broker need two names"
             )
         if subscription.ready and self._announced != subscription.generation and not self._trouble:

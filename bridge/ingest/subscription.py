@@ -42,7 +42,9 @@ PUBLISH_WINDOW = 100
 RECONNECT_MAX_S = 30.0
 TAKEN_OVER = 0x8E
 BRIEF_S = 5.0
-"""A connection that ends within this, again and again, means two clients with one id."""
+"""A connection that ends within this, again and again, may mean two clients with one id: not every broker says so."""
+BRIEF_TOLD = 3
+TOO_SOON = "again and again soon after it began: does the network cut it, or has a second bridge this BRIDGE_ID?"
 
 
 class Received(NamedTuple):
@@ -98,6 +100,8 @@ class Subscription:
         self._retry_at = 0.0
         self._failures = 0
         self._brief = 0
+        self.taken_over = False
+        """Whether the broker has said that another client with the same id took this session."""
         self._connected_at = 0.0
         self._refusal = ""
         self.ready = False
@@ -112,11 +116,6 @@ class Subscription:
     def generation(self) -> int:
         """Counts connections; a new one means that everything has to be announced again."""
         return self._generation
-
-    @property
-    def taken_over(self) -> bool:
-        """Whether another client with the same id keeps taking this session."""
-        return self._brief >= 3
 
     def receive(self, timeout_s: float) -> list[Received]:
         """Return what has arrived, waiting at most timeout_s for the first message; connect where needed."""
@@ -258,11 +257,13 @@ class Subscription:
 
     def _lose(self, reason: str) -> None:
         """Note that there is no connection, and when to try again (exponential, full jitter)."""
-        if reason != self.reason:
-            log.warning("%s; trying again", reason)
         if self.ready:
             self._brief = self._brief + 1 if time.monotonic() - self._connected_at < BRIEF_S else 0
-            self._failures = 0
+            self._failures = self._brief
+        if self._brief >= BRIEF_TOLD:
+            reason += f", {TOO_SOON}"
+        if reason != self.reason:
+            log.warning("%s; trying again", reason)
         self.ready = False
         self.reason = reason
         self._refusal = ""
@@ -332,8 +333,7 @@ class Subscription:
         _properties: Properties | None,
     ) -> None:
         if reason.value == TAKEN_OVER:
-            self._brief = max(self._brief, 3)
-            log.error("another client took this session over: two bridges have one BRIDGE_ID")
+            self.taken_over = True
 
     def _send_outgoing(self) -> None:
         if not self.ready:

@@ -6,7 +6,7 @@ import pytest
 from paho.mqtt.client import Client, MQTTv5
 from paho.mqtt.enums import CallbackAPIVersion
 
-from bridge.ingest.subscription import BufferedClient, Received, Subscription
+from bridge.ingest.subscription import TOO_SOON, BufferedClient, Received, Subscription
 from mqtt_client.settings import CommonSettings, load
 from tests.processes import Mosquitto, eventually
 
@@ -131,7 +131,7 @@ def test_two_clients_with_one_id_are_told(broker: Mosquitto) -> None:
     def is_told() -> bool:
         one.turn()
         other.turn()
-        return one.subscription.taken_over or other.subscription.taken_over
+        return any(TOO_SOON in session.subscription.reason for session in (one, other))
 
     eventually(is_told, within_s=60)
     one.close()
