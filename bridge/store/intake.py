@@ -234,13 +234,14 @@ class Intake:
     ) -> None:
         """Look whether a repeat says what the row says that is still held; else it is an identity conflict."""
         columns = schema.readings.c
-        held = connection.execute(
-            select(columns.sensor, columns.time_ms, columns.clock, columns["values"]).where(
-                columns.source_id == row.source_id, columns.seq == row.seq
-            )
-        ).one_or_none()
-        twin = next((one for one in step.rows if (one.source_id, one.seq) == row[0:1] + row[2:3]), None)
-        told = tuple(held) if held else (twin.sensor, twin.time_ms, twin.clock, twin.values) if twin else None
+        told: tuple[object, ...] | None = step.content(row)
+        if told is None:
+            held = connection.execute(
+                select(columns.sensor, columns.time_ms, columns.clock, columns["values"]).where(
+                    columns.source_id == row.source_id, columns.seq == row.seq
+                )
+            ).one_or_none()
+            told = tuple(held) if held else None
         if told is None or told == (row.sensor, row.time_ms, row.clock, row.values):
             return
         letters = schema.dead_letters
@@ -375,7 +376,7 @@ def _row(source: Source, reading: Reading, at_ms: int) -> Row:
 class _Step:
     """What one burst has brought so far."""
 
-    __slots__ = ("at_ms", "newest", "repeats", "room", "rows", "touched")
+    __slots__ = ("_known", "at_ms", "newest", "repeats", "room", "rows", "touched")
 
     def __init__(self, at_ms: int) -> None:
         self.at_ms = at_ms
@@ -384,3 +385,11 @@ class _Step:
         self.newest: dict[int, Row] = {}
         self.repeats = 0
         self.room = dead_letters.Room()
+        self._known: dict[tuple[int, int], Row] = {}
+
+    def content(self, row: Row) -> tuple[object, ...] | None:
+        """Return what the burst's own row of the same identity says, None where it has none."""
+        for one in self.rows[len(self._known) :]:  # made when repeats come, at one look for each row
+            self._known[one.source_id, one.seq] = one
+        twin = self._known.get((row.source_id, row.seq))
+        return (twin.sensor, twin.time_ms, twin.clock, twin.values) if twin else None

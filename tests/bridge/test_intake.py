@@ -135,6 +135,16 @@ def test_the_same_identity_with_other_content_is_an_identity_conflict_once(store
     assert reasons(store) == ["identity conflict"]
 
 
+def test_repeats_and_conflicts_within_one_burst_are_told_apart(store: Store, intake: Intake) -> None:
+    burst = [reading(1), reading(1), reading(2), reading(1, values={"temperature": 3}), reading(2)]
+
+    intake.put([Message(READING, payload) for payload in burst])
+
+    assert [seq for seq, _ in rows(store)] == [1, 2]
+    assert reasons(store) == ["identity conflict"]
+    assert intake.repeats == 3
+
+
 def test_losses_pass_the_receipt_and_are_counted_until_the_reading_comes_after_all(
     store: Store, intake: Intake
 ) -> None:
