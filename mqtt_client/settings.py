@@ -296,17 +296,27 @@ def load(kind: type[Settings], variables: Mapping[str, str]) -> Settings:
     """
     faults: list[str] = []
     values: dict[str, Any] = {}
+    wrong: list[str] = []
     for variable, setting in described(kind).items():
         try:
             values[variable.lower()] = _value(variable, setting, variables)
         except SettingsError as exc:
             faults += exc.faults
-    if not faults:
-        settings = kind(**values)
-        faults = settings.faults()
-        if not faults:
-            return settings
-    raise SettingsError(faults)
+            wrong.append(variable)
+            values[variable.lower()] = _stand_in(setting)
+    settings = kind(**values)
+    faults += [fault for fault in settings.faults() if not any(variable in fault for variable in wrong)]
+    if faults:
+        raise SettingsError(faults)
+    return settings
+
+
+def _stand_in(setting: Setting[T]) -> T | None:
+    """Return the default in place of a faulty value, so that what is wrong between the others is found too."""
+    try:
+        return setting.parse(setting.default)
+    except (ValueError, OSError):
+        return None  # a host's name that is no NODE_ID, say
 
 
 def _value(variable: str, setting: Setting[T], variables: Mapping[str, str]) -> T:

@@ -129,6 +129,14 @@ def test_settings_that_contradict_each_other_are_told(tmp_path: Path) -> None:
     assert [fault.partition(":")[0] for fault in faults] == named
 
 
+def test_contradictions_are_told_beside_wrong_settings_unless_these_cause_them() -> None:
+    wrong = {"SERVER_BATCH_SIZE": "0", "WEB_HOST": "0.0.0.0", "MQTT_TLS_CERT": "/no-such.pem", "MQTT_TLS_KEY": ""}
+
+    faults = faults_of(BridgeSettings, wrong)
+
+    assert [fault.partition(":")[0] for fault in faults] == ["MQTT_TLS_CERT", "SERVER_BATCH_SIZE", "WEB_HOST"]
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
 def test_the_page_listens_on_loopback_without_a_password(host: str) -> None:
     assert load(BridgeSettings, {"WEB_HOST": host}).web_password is None
