@@ -51,20 +51,26 @@ def filters(topics: Topics, group: str | None) -> list[str]:
 
 
 class Receipts:
-    """Receipts that are due: at most one a second for a node, and only the latest of an epoch."""
+    """Receipts that are due: at most one a second for a node, and only the latest of an epoch.
+
+    A node's own epoch is the one that its info names, else the one that this store met last: an older one may
+    come later, from an outbox that was salvaged before this store was made.
+    """
 
     def __init__(self, store_id: str, topics: Topics) -> None:
         self._store_id = store_id
         self._topics = topics
         self._due: dict[int, Source] = {}
-        self._current: dict[str, int] = {}
+        self._current: dict[str, Source] = {}
         self._sent_at: dict[int, float] = {}
 
     def note(self, sources: Iterable[Source]) -> None:
         """Take in sources that have changed, or of which a repeat came."""
         for source in sources:
             self._due[source.id] = source
-            self._current[source.node] = max(source.id, self._current.get(source.node, 0))
+            current = self._current.get(source.node, source)
+            if (source.is_announced, source.id) >= (current.is_announced, current.id):
+                self._current[source.node] = source
 
     def forget(self) -> None:
         """Forget all: the next connection begins with every source again."""
@@ -82,7 +88,7 @@ class Receipts:
             subscription.publish(
                 self._topics.receipt(source.node),
                 messages.encode(source.receipt(self._store_id)),
-                retain=self._current.get(source.node) == number,
+                retain=self._current[source.node].id == number,
             )
 
 

@@ -66,11 +66,17 @@ class Directory:
             self._sources[name, epoch] = source
         return source
 
+    def announce(self, name: str, epoch: str) -> None:
+        """Note which epoch a node's info names."""
+        for source in self._sources.values():
+            if source.node == name:
+                source.is_announced = source.epoch == epoch
+
     def every_source(self) -> list[Source]:
-        """Return all sources of the store, a node's newest epoch last."""
+        """Return all sources of the store, a node's own epoch last."""
         if self._is_shared:
             self.forget()
         with self._store.read() as connection:
             for source in sources.load_all(connection):
                 self._sources.setdefault((source.node, source.epoch), source)
-        return sorted(self._sources.values(), key=lambda source: source.id)
+        return sorted(self._sources.values(), key=lambda source: (source.is_announced, source.id))

@@ -86,7 +86,7 @@ class Intake:
         return list(step.touched)
 
     def every_source(self) -> list[Source]:
-        """Return all sources of the store, a node's newest epoch last, for the receipts of a new connection."""
+        """Return all sources of the store, a node's own epoch last, for the receipts of a new connection."""
         return self._directory.every_source()
 
     def take_again(self, message: Message, identity: tuple[str, str, int] | None) -> None:
@@ -269,6 +269,8 @@ class Intake:
             self._lose(connection, step, source, source.tell_floor(state.floor), FORGOTTEN)
             step.touched[source] = None
             values = {kind: messages.encode(state).decode()} | ({"health_ms": step.at_ms} if kind == "health" else {})
+            if kind == "info":
+                self._directory.announce(name, state.epoch)
         node_id = self._directory.node(connection, name)
         connection.execute(update(schema.nodes).where(schema.nodes.c.id == node_id).values(values))
 

@@ -6,6 +6,7 @@ They change in memory while a transaction is prepared and are saved with it;
 when it fails, the object is thrown away and read again.
 """
 
+import json
 from collections.abc import Collection, Iterable, Sequence
 
 from sqlalchemy import Connection, delete, insert, select, update
@@ -33,6 +34,8 @@ class Source:
         self.committed = Intervals()
         self.lost = Intervals()
         self.new_repeats = 0
+        self.is_announced = False
+        """The node's info names it as the epoch of its new readings."""
         self._saved: dict[RangeKind, dict[int, int]] = {RangeKind.COMMITTED: {}, RangeKind.LOST: {}}
         self._saved_start = start
         self._through = 0
@@ -112,14 +115,18 @@ class Source:
     def load(cls, connection: Connection, node_id: int, node: str, epoch: str, at_ms: int) -> "Source":
         """Read a source, making its row where this store meets the epoch for the first time."""
         table = schema.sources
+        info = connection.scalar(select(schema.nodes.c.info).where(schema.nodes.c.id == node_id))
         row = connection.execute(
             select(table.c.id, table.c.start).where(table.c.node_id == node_id, table.c.epoch == epoch)
         ).one_or_none()
         if row is None:
             made = connection.execute(insert(table).values(node_id=node_id, epoch=epoch, first_seen_ms=at_ms))
             assert made.inserted_primary_key is not None
-            return cls(made.inserted_primary_key[0], node_id, node, epoch, None)
+            source = cls(made.inserted_primary_key[0], node_id, node, epoch, None)
+            source.is_announced = _epoch_of(info) == epoch
+            return source
         source = cls(row.id, node_id, node, epoch, row.start)
+        source.is_announced = _epoch_of(info) == epoch
         table = schema.ranges
         for kind, first, last in connection.execute(
             select(table.c.kind, table.c.first, table.c.last).where(table.c.source_id == source.id)
@@ -133,16 +140,22 @@ class Source:
         self._saved[RangeKind(kind)][first] = last
 
 
+def _epoch_of(info: str | None) -> object:
+    return json.loads(info).get("epoch") if info else None
+
+
 def load_all(connection: Connection, of_nodes: Collection[int] | None = None) -> list[Source]:
     """Read all sources, or those of some nodes, in the order in which this store met them."""
     table, nodes, ranges = schema.sources, schema.nodes, schema.ranges
-    wanted = select(table.c.id, table.c.node_id, nodes.c.name, table.c.epoch, table.c.start).join_from(table, nodes)
+    wanted = select(table, nodes.c.name, nodes.c.info).join_from(table, nodes)
     covered = select(ranges.c.source_id, ranges.c.kind, ranges.c.first, ranges.c.last)
     if of_nodes is not None:
         wanted = wanted.where(table.c.node_id.in_(of_nodes))
         covered = covered.join_from(ranges, table).where(table.c.node_id.in_(of_nodes))
-    rows = connection.execute(wanted.order_by(table.c.id))
-    found = {row.id: Source(row.id, row.node_id, row.name, row.epoch, row.start) for row in rows}
+    found: dict[int, Source] = {}
+    for row in connection.execute(wanted.order_by(table.c.id)):
+        source = found[row.id] = Source(row.id, row.node_id, row.name, row.epoch, row.start)
+        source.is_announced = _epoch_of(row.info) == row.epoch
     for source_id, kind, first, last in connection.execute(covered):
         found[source_id].restore(kind, first, last)
     return list(found.values())

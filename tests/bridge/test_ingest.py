@@ -78,6 +78,20 @@ def test_receipts_acknowledge_selectively_and_pass_what_is_lost(ingest: Process,
     eventually(lambda: (peer.receipt()["through"], peer.receipt()["beyond"]) == (5, [[9, 9]]), told=peer.receipt)
 
 
+def test_the_receipt_of_the_epoch_that_a_node_announced_is_retained_also_when_an_older_one_comes_later(
+    ingest: Process, peer: Peer, broker: Mosquitto
+) -> None:
+    peer.publish("sensors/kitchen/info", b'{"epoch":"newepoch","floor":1}')
+    eventually(lambda: peer.receipt().get("epoch") == "newepoch", told=lambda: peer.messages)
+
+    peer.publish("sensors/kitchen/backlog", backlog(range(1, 4)))
+    eventually(lambda: peer.receipt().get("epoch") == EPOCH, told=lambda: peer.messages)
+
+    stranger = Peer(broker.port)
+    eventually(lambda: stranger.receipt().get("epoch") == "newepoch", told=lambda: stranger.messages)
+    stranger.close()
+
+
 def test_everything_published_while_ingest_was_killed_arrives_once(
     ingest: Process, peer: Peer, broker: Mosquitto, tmp_path: Path
 ) -> None:
