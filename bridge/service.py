@@ -25,7 +25,7 @@ from mqtt_client.notify import Notifier
 
 log = logging.getLogger("service")
 
-END_WITHIN_S = 4.5
+END_WITHIN_S = 4.0
 JOBS_LIVE_ON_S = 6.0
 """How long the jobs of a killed service may hold their locks."""
 LEASES_LIVE_ON_S = 12.0

@@ -7,6 +7,7 @@ never disturbs the first one's session.
 import logging
 import secrets
 import threading
+import time
 from dataclasses import dataclass, field
 
 from paho.mqtt.client import Client, ConnectFlags, MQTTMessage
@@ -22,6 +23,7 @@ from mqtt_client.settings import CommonSettings
 from mqtt_client.topics import RESERVED_NODE, Topics
 
 LOOK_S = 5.0
+QUIET_S = 0.2
 
 
 @dataclass
@@ -74,7 +76,8 @@ def look(settings: CommonSettings, topics: Topics, bridges: Bridges) -> Look | s
     found = Look(bridges)
     done = threading.Event()
     refused: list[str] = []
-    marker = f"{topics.prefix}/{RESERVED_NODE}/lookout/{secrets.token_hex(8)}"
+    heard_at = [0.0]
+    subscribed = [0]
     client = new_client(settings, f"mqtt-bridge-lookout-{secrets.token_hex(6)}")
 
     def on_connect(
@@ -89,15 +92,20 @@ def look(settings: CommonSettings, topics: Topics, bridges: Bridges) -> Look | s
                     (f"{topics.prefix}/{RESERVED_NODE}/+/availability", 0),
                     (f"{topics.prefix}/{RESERVED_NODE}/+/health", 0),
                     (topics.receipt("+"), 0),
-                    (marker, 0),
                 ]
             )
-            client.publish(marker, b"seen all before this")
+
+    def on_subscribe(client: Client, *_: object) -> None:
+        """Subscribe once more: its answer comes behind what was retained under the first."""
+        subscribed[0] += 1
+        if subscribed[0] == 1:
+            client.subscribe(f"{topics.prefix}/{RESERVED_NODE}/+/availability", 0)
+        else:
+            heard_at[0] = time.monotonic()
+            done.set()
 
     def on_message(_client: Client, _data: object, message: MQTTMessage) -> None:
-        if message.topic == marker:
-            done.set()
-            return
+        heard_at[0] = time.monotonic()
         levels = topics.levels(message.topic) or []
         payload = bytes(message.payload)
         if levels[0] == RESERVED_NODE:
@@ -109,6 +117,7 @@ def look(settings: CommonSettings, topics: Topics, bridges: Bridges) -> Look | s
                 return  # no receipt of ours; the node ignores it too
 
     client.on_connect = on_connect
+    client.on_subscribe = on_subscribe
     client.on_message = on_message
     try:
         client.connect(
@@ -121,7 +130,10 @@ def look(settings: CommonSettings, topics: Topics, bridges: Bridges) -> Look | s
     except (OSError, ValueError) as exc:
         return f"cannot be reached: {why_not(exc)}"
     client.loop_start()
+    deadline = time.monotonic() + LOOK_S
     seen_all = done.wait(LOOK_S)
+    while seen_all and not refused and (quiet_at := heard_at[0] + QUIET_S) > time.monotonic() < deadline:
+        time.sleep(max(0.0, quiet_at - time.monotonic()))  # a broker that hands retained messages over later
     client.disconnect()
     client.loop_stop()
     if refused:
