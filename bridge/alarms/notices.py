@@ -6,7 +6,6 @@ what the broker has; on each new connection all of it again.
 """
 
 import logging
-import threading
 import time
 
 import msgspec
@@ -37,8 +36,9 @@ class Notices:
         self._told: dict[str, bytes] = {}
         self._connection = 0
         self._told_on = 0
-        self._lock = threading.Lock()
-        self._unconfirmed: set[int] = set()
+        # No lock of ours is ever held around publish: paho calls back under a lock that publish needs.
+        self._published: set[int] = set()
+        self._confirmed: set[int] = set()
         self.reason = "not connected yet"
         """Why nothing is published; empty when all is well."""
         self._client = client = new_client(settings, f"mqtt-bridge-{settings.bridge_id}-alarms")
@@ -70,14 +70,13 @@ class Notices:
         for topic, content in self._wanted.items():
             if self._told.get(topic) == content:
                 continue
-            with self._lock:
-                self._unconfirmed.add(self._client.publish(topic, content, qos=1, retain=True).mid)
+            self._published.add(self._client.publish(topic, content, qos=1, retain=True).mid)
             self._told[topic] = content
 
     def close(self) -> None:
         """Give the last messages a moment to be confirmed, and disconnect."""
         deadline = time.monotonic() + LAST_WORDS_S
-        while self._unconfirmed and self._client.is_connected() and time.monotonic() < deadline:
+        while self._published - self._confirmed and self._client.is_connected() and time.monotonic() < deadline:
             time.sleep(0.02)
         self._client.disconnect()
         self._client.loop_stop()
@@ -92,8 +91,8 @@ class Notices:
             return
         if hasattr(client, "drop_out_messages"):
             client.drop_out_messages()
-        with self._lock:
-            self._unconfirmed.clear()
+        self._published.clear()
+        self._confirmed.clear()
         self._connection += 1
         self._say("")
 
@@ -111,8 +110,7 @@ class Notices:
     def _on_publish(
         self, _client: Client, _data: object, mid: int, reason: ReasonCode, _properties: Properties | None
     ) -> None:
-        with self._lock:
-            self._unconfirmed.discard(mid)
+        self._confirmed.add(mid)
         if reason.is_failure:
             log.error("the broker refuses the bridge's alarms: %s; may its account write <prefix>/+/alarm?", reason)
 
