@@ -4,7 +4,7 @@ Reads the store only, so it answers beside a running bridge and after it has end
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from sqlalchemy import Connection, select
 
@@ -97,6 +97,8 @@ def read_status(settings: BridgeSettings, store: Store) -> Status:
     now = now_ms()
     with store.read() as connection:
         numbers = waiting(connection)
+        if not settings.server_url:  # archive only: nothing waits for a server
+            numbers = replace(numbers, to_forward=0, oldest_to_forward_ms=None)
         nodes = _nodes(connection, now)
     jobs = reported(store)
     counters = counted(store)

@@ -92,6 +92,14 @@ def test_trace_tells_the_way_of_a_reading(store: Store) -> None:
     assert "waits for the next archive" in done.stdout
 
 
+def test_with_no_server_nothing_waits_for_one(store: Store) -> None:
+    with_server = json.loads(run("status", "--json").stdout)
+    archive_only = json.loads(run("status", "--json", SERVER_URL="").stdout)
+
+    assert with_server["waiting"]["forward"]["readings"] == 1
+    assert archive_only["waiting"]["forward"] == {"readings": 0, "oldest_age_s": None}
+
+
 def test_trace_of_a_stranger_fails(store: Store) -> None:
     done = run("trace", "kitchen-k3f9x2ab-2")
 
