@@ -1,25 +1,49 @@
 """Real programs that the tests start on free loopback ports, and end."""
 
 import contextlib
+import itertools
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
+PORTS = range(20_000, 32_000)
+"""Below those that the kernel gives to connections, so that none is taken between the choice and its use."""
+WORKERS = 8
+
+
+def _own_ports() -> Iterator[int]:
+    """Return ports of this worker's share, round and round, from a random one on."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % WORKERS
+    size = len(PORTS) // WORKERS
+    share = PORTS[worker * size : (worker + 1) * size]
+    start = random.randrange(size)
+    return itertools.cycle([*share[start:], *share[:start]])
+
+
+_ports = _own_ports()
+
+
 def free_port() -> int:
-    """Return a TCP port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port of the loopback interface that nobody listens on, and that was not returned lately."""
+    for port in itertools.islice(_ports, len(PORTS)):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no port is free")
 
 
 def eventually(condition: Callable[[], T], *, within_s: float = 30.0, told: Callable[[], object] | None = None) -> T:

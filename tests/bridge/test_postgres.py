@@ -26,7 +26,7 @@ from mqtt_client.settings import load
 from mqtt_client.topics import Topics
 from tests.http_servers import Receiver
 from tests.postgres import PostgreSQL
-from tests.processes import Mosquitto, Process, eventually, python
+from tests.processes import Mosquitto, Process, eventually, free_port, python
 from tests.wire import backlog, reading
 
 ROWS = 2665
@@ -198,7 +198,7 @@ class Group:
         return {
             **self._environment,
             "BRIDGE_ID": name,
-            "WEB_PORT": str(49_000 + ord(name)),
+            "WEB_PORT": str(free_port()),
             "ARCHIVE_DIRECTORY": str(folder / "archives"),
             "BACKUP_DIRECTORY": str(folder / "backup"),
         }
