@@ -7,6 +7,7 @@ long, and told by the kernel when the demo itself was killed.
 
 import ctypes
 import os
+import random
 import shutil
 import signal
 import socket
@@ -107,10 +108,15 @@ def environment() -> dict[str, str]:
 
 
 def free_port() -> int:
-    """Return a port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port of the loopback interface that nobody listens on, below those that connections are given."""
+    while True:
+        port = random.randrange(16_000, 20_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
 
 
 def is_listening(port: int) -> bool:
