@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import requests
 from axe_core_python.selenium import Axe
-from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
@@ -123,11 +122,9 @@ def element(browser: WebDriver, selector: str) -> WebElement:
 
 
 def text_of(browser: WebDriver, selector: str) -> str:
-    """Return an element's text; the page may just be drawing it anew."""
-    try:
-        return " ".join(one.text for one in browser.find_elements(By.CSS_SELECTOR, selector))
-    except StaleElementReferenceException:
-        return ""
+    """Return the text of the elements, as it stands at one moment: the page may just be drawing them anew."""
+    found = "return [...document.querySelectorAll(arguments[0])].map(one => one.innerText).join(' ')"
+    return str(run(browser, found, selector))
 
 
 def run(browser: WebDriver, script: str, *arguments: object) -> Any:
@@ -246,7 +243,7 @@ def test_a_dead_letter_is_retried_and_another_dropped(bridge: Bridge, open_brows
     element(browser, drop).click()
     browser.switch_to.alert.accept()
     eventually(lambda: not browser.find_elements(By.CSS_SELECTOR, drop))
-    assert "dropped" in text_of(browser, "#decision")
+    eventually(lambda: "dropped" in text_of(browser, "#decision"))
     assert complaints(browser) == []
 
 
