@@ -13,7 +13,7 @@ demo: .venv/demo ## watch readings travel, broker to archive; ends on Ctrl-C, or
 	@$(VENV)/python examples/demo.py $(if $(SECONDS),--seconds $(SECONDS)) $(DEMO)
 
 test: .venv/dev programs lint ## check style and types, then run all tests
-	@$(VENV)/python -m pytest -n 4 --dist worksteal
+	@$(VENV)/python -m pytest -n 3 --dist worksteal
 
 torture: .venv/dev mosquitto ## break a running fleet at random for SECONDS=60, by SEED=…, and judge what arrived
 	@$(VENV)/python -m tests.faults.torture $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(TORTURE)
