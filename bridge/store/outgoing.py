@@ -14,6 +14,7 @@ from functools import cache
 
 from sqlalchemy import Connection, TextClause, text
 
+from bridge.store.counters import count
 from bridge.store.database import Store, now_ms
 from bridge.store.schema import CLOCKS, Forward, LetterState
 from mqtt_client.reading import Reading, encode, from_ms, reading_id
@@ -131,10 +132,6 @@ _OWNERS = text("SELECT DISTINCT forward_owner FROM readings WHERE forward_state 
 _LIVING = text("SELECT name FROM leases WHERE expires_ms >= extract(epoch FROM clock_timestamp()) * 1000")
 _CLAIMED = text(
     "SELECT id FROM readings WHERE forward_state < 2 AND forward_state = 1 AND forward_owner = :owner LIMIT :limit"
-)
-_COUNT = text(
-    "INSERT INTO counters (name, value) VALUES (:name, :value) "
-    "ON CONFLICT (name) DO UPDATE SET value = counters.value + excluded.value"
 )
 _ATTEMPT = text("INSERT INTO attempts (reading_id, at_ms, outcome) VALUES (:reading_id, :at_ms, :outcome)")
 _LETTER = text(
@@ -287,5 +284,5 @@ def _run(connection: Connection, name: str, owner: str, ids: list[int], **parame
 
 
 def _count(connection: Connection, counted: dict[str, int]) -> None:
-    if counted:
-        connection.execute(_COUNT, [{"name": name, "value": value} for name, value in sorted(counted.items())])
+    for name, value in sorted(counted.items()):
+        count(connection, name, value)
