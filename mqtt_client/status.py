@@ -1,14 +1,15 @@
 """What ``mqtt-node status`` tells, from the disk alone, so it works beside a running node and after its end."""
 
-import os
 import time
 from pathlib import Path
 from typing import TypedDict
 
 from mqtt_client.expiry import Expiry
 from mqtt_client.health import decode_state, hours_until_full
+from mqtt_client.lock import is_held
 from mqtt_client.logs import escape
 from mqtt_client.outbox.peek import glance
+from mqtt_client.outbox.schema import lock_of
 from mqtt_client.reading import from_ms
 from mqtt_client.settings import NodeSettings
 
@@ -123,14 +124,8 @@ def lines(status: Status) -> list[str]:
 
 
 def is_running(path: Path) -> bool:
-    """Tell whether the process that last locked this outbox is alive."""
-    try:
-        os.kill(int(path.with_name(path.name + ".lock").read_text(encoding="ascii")), 0)
-    except PermissionError:
-        return True
-    except (OSError, ValueError):
-        return False
-    return True
+    """Tell whether a node has this outbox open now."""
+    return is_held(lock_of(path))
 
 
 def _age_s(now_ms: int, then_ms: int | None) -> float | None:

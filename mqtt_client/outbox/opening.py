@@ -12,7 +12,7 @@ from mqtt_client.errors import OutboxDamaged, PersonNeeded
 from mqtt_client.lock import FileLock
 from mqtt_client.outbox.outbox import Outbox
 from mqtt_client.outbox.salvage import finish_replacing, replace_damaged, salvaged_name
-from mqtt_client.outbox.schema import TABLES, VERSION, connect, transaction, translated
+from mqtt_client.outbox.schema import TABLES, VERSION, connect, lock_of, transaction, translated
 
 log = logging.getLogger("outbox")
 
@@ -37,7 +37,7 @@ def open_outbox(path: Path, node: str, boot: str, max_readings: int, *, is_damag
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path.with_name(path.name + ".lock"), "outbox")
+        lock = FileLock(lock_of(path), "outbox")
     except OSError as exc:
         raise PersonNeeded(f"OUTBOX_PATH: {str(path)!r} cannot be used ({exc})") from exc
     try:

@@ -48,6 +48,11 @@ CREATE TABLE IF NOT EXISTS imported (entry BLOB PRIMARY KEY) WITHOUT ROWID;
 """
 
 
+def lock_of(path: Path) -> Path:
+    """Return the lock file of an outbox, which the node holds for as long as it runs."""
+    return path.with_name(path.name + ".lock")
+
+
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """Open the file, without a transaction of the driver's own.
 

@@ -166,3 +166,17 @@ def test_run_imports_nothing_heavy() -> None:
     done = subprocess.run(python("-c", code), capture_output=True, text=True, check=True, cwd="/")
 
     assert done.stdout == "[]\n"
+
+
+def test_status_asks_the_outbox_s_lock_whether_a_node_runs_not_a_process_id() -> None:
+    put(1)
+    lock = Path("data/outbox.db.lock")
+    lock.write_text(f"{os.getpid()}\n", encoding="ascii")  # after a container's restart the id is another process's
+    after = json.loads(run("status", "--json").stdout)["running"]
+    outbox = open_outbox(Path("data/outbox.db"), "kitchen", "boot", 1000)
+    lock.write_text("999999999\n", encoding="ascii")  # as a holder in another container looks from here
+
+    during = json.loads(run("status", "--json").stdout)["running"]
+
+    outbox.close()
+    assert (after, during) == (False, True)
