@@ -23,6 +23,9 @@ from bridge.store import schema
 from mqtt_client.errors import StorageFull
 
 BUSY_TIMEOUT_S = 30.0
+WRITE_LOOK_S = 0.0005
+"""Between two looks at the write lock. SQLite's own waiting sleeps longer each time, up to 100 ms, so that of two
+busy processes one starves."""
 HEAD = "0005"
 """The newest migration; a test compares it with the folder ``migrations``."""
 
@@ -152,8 +155,30 @@ def _set_up_sqlite(engine: Engine) -> None:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get("writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        if connection.get_execution_options().get("writes", False):
+            _begin_writing(connection)
+        else:
+            connection.exec_driver_sql("BEGIN")
+
+
+def _begin_writing(connection: Connection) -> None:
+    """Begin with SQLite's write lock, waiting for it as long as BUSY_TIMEOUT_S."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    driver.execute("PRAGMA busy_timeout = 0")
+    try:
+        while True:
+            try:
+                driver.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as exc:
+                if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                    connection.exec_driver_sql("BEGIN IMMEDIATE")  # so that its error is SQLAlchemy's
+                    return
+            time.sleep(WRITE_LOOK_S)
+    finally:
+        driver.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
 
 
 def _migrate(engine: Engine) -> None:

@@ -1,0 +1,56 @@
+"""The store's write lock between processes."""
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from bridge.errors import StoreBusy
+from bridge.store import jobs
+from bridge.store.database import Store, sqlite_path
+
+
+@pytest.fixture
+def other(store: Store) -> Iterator[sqlite3.Connection]:
+    """Another process's connection, as far as SQLite can tell."""
+    path = sqlite_path(str(store.engine.url))
+    assert isinstance(path, Path)
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as connection:
+        yield connection
+
+
+def busy_timeout_ms(store: Store) -> int:
+    with store.read() as connection:
+        return int(connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one())
+
+
+def test_a_writer_waits_for_the_lock_of_another(store: Store, other: sqlite3.Connection) -> None:
+    other.execute("BEGIN IMMEDIATE")
+    writing = threading.Thread(target=jobs.report, args=(store, "forward", {"state": "ok"}))
+
+    writing.start()
+    with pytest.raises(KeyError):
+        jobs.reported(store)["forward"]
+    other.execute("COMMIT")
+    writing.join(10)
+
+    assert jobs.reported(store)["forward"].word == "ok"
+
+
+def test_a_lock_held_for_too_long_is_told_and_the_next_write_succeeds(
+    store: Store, other: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before_ms = busy_timeout_ms(store)
+    other.execute("BEGIN IMMEDIATE")
+    with monkeypatch.context() as patched:
+        patched.setattr("bridge.store.database.BUSY_TIMEOUT_S", 0.05)
+
+        with pytest.raises(StoreBusy, match="locked"):
+            jobs.report(store, "forward", {"state": "ok"})
+
+    other.execute("COMMIT")
+    jobs.report(store, "forward", {"state": "ok"})
+    assert busy_timeout_ms(store) == before_ms == 30_000
