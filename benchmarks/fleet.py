@@ -184,9 +184,10 @@ if __name__ == "__main__":
     parser.add_argument("--batch", type=int, default=100, help="SERVER_BATCH_SIZE")
     options = parser.parse_args()
     raise_file_limit()
-    with tempfile.TemporaryDirectory() as name, running(Path(name), options.nodes, options.batch) as (port, programs):
-        store = open_store(f"sqlite:///{name}/bridge.db")
-        figures = drive(store, port, options.nodes, options.seconds, programs)
+    with tempfile.TemporaryDirectory() as name:
+        store = open_store(f"sqlite:///{name}/bridge.db")  # made here, as the service does before its jobs start
+        with running(Path(name), options.nodes, options.batch) as (port, programs):
+            figures = drive(store, port, options.nodes, options.seconds, programs)
         store.close()
     rate = options.nodes / INTERVAL_S
     what = "one POST a reading" if options.batch == 1 else f"arrays of {options.batch}"
