@@ -20,6 +20,8 @@ class NodeState(msgspec.Struct, frozen=True):
     """What the running node last wrote into its outbox for ``status``."""
 
     time_ms: int
+    interval: float | None = None
+    """Seconds that a command has set, None for the setting's own; so far ahead that a salvage finds it."""
     is_connected: bool = False
     bridge_online: bool = False
     troubles: list[str] = []
@@ -32,8 +34,6 @@ class NodeState(msgspec.Struct, frozen=True):
     receipt: Receipt | None = None
     receipt_ms: int | None = None
     reconnects: int = 0
-    interval: float | None = None
-    """Seconds that a command has set, None for the setting's own."""
     quantities: dict[str, list[str]] = {}
     announced: list[str] = []
     """What Home Assistant knows; see discovery.py."""

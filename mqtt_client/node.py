@@ -107,6 +107,11 @@ class Node:
         self._clock_at = 0.0
         self._is_stopping = False
 
+    @property
+    def interval_s(self) -> float:
+        """Seconds between two readings of a sensor, as they are now."""
+        return self._settings.sample_interval
+
     def stop(self) -> None:
         """Ask the node to end; may be called from a signal handler or another thread."""
         self._events.put(Stop())

@@ -81,7 +81,7 @@ def _run(
         outbox.current.name,
         outbox.waiting,
         ", ".join(sensors),
-        settings.sample_interval,
+        node.interval_s,
     )
     node.run()
     log.info("stopped; %d readings wait", outbox.waiting)

@@ -4,7 +4,7 @@ First through SQLite, from both ends of the table; where that meets damage, the
 bytes of the file and its journal are searched for readings, which name
 themselves. That may bring back readings that were settled already: the bridge
 knows them as repeats. What else was there is told as lost with an unknown
-number, under the old epoch.
+number, under the old epoch. The interval that a command has set goes along.
 
 The new file is complete when it has its name ``….salvaged``; a kill before
 leaves the damaged one as it was, a kill after is finished by the next start.
@@ -26,6 +26,8 @@ from mqtt_client.reading import Reading, decode
 log = logging.getLogger("outbox")
 
 READING = re.compile(rb'\{"v":1,"node":"[^{}]{1,400}\{[^{}]{1,4000}\}\}')
+STATE = re.compile(rb'\{"time_ms":(\d{1,16}),"interval":(null|[0-9.e+-]{1,25})')
+"""How the node's state begins (health.py): where nothing of it can be read but this, this is kept."""
 REASON = "the outbox was damaged"
 INSERT = (
     "INSERT INTO readings VALUES (?, ?, ?, ?, 0, 0, 0) ON CONFLICT DO UPDATE SET payload = excluded.payload, "
@@ -68,6 +70,7 @@ def _salvage(path: Path, node: str) -> None:
                 for source in (path, path.with_name(path.name + "-wal")):
                     for reading, payload in _carve(source):
                         book.put(reading, payload)
+                    book.keep_interval(source)
                 book.tell_unreadable()
             book.finish()
         (number,) = target.execute("SELECT count(*) FROM readings").fetchone()
@@ -87,16 +90,19 @@ class _Book:
         self._target = target
         self._node = node
         self._ids: dict[str, int] = {}
+        self._needs_state = False
+        self._state_ms = 0
 
     def copy(self, path: Path) -> bool:
         """Copy what SQLite can read; return whether that was all."""
+        self._needs_state = True
         try:
             source = connect(path)
         except OutboxDamaged:
             return False
         try:
             whole = [
-                self._copy_table(source, "SELECT key, value FROM meta WHERE key LIKE 'lost%'", "meta VALUES (?, ?)"),
+                self._copy_meta(source),
                 self._copy_table(source, "SELECT entry FROM imported", "imported VALUES (?)"),
                 self._copy_epochs(source),
             ]
@@ -110,6 +116,18 @@ class _Book:
             return bool(source.execute("PRAGMA quick_check(1)").fetchone() == ("ok",))
         except sqlite3.DatabaseError:
             return False
+
+    def _copy_meta(self, source: sqlite3.Connection) -> bool:
+        """Copy the counts of what was lost, and the state where it is of this node."""
+        try:
+            owned = source.execute("SELECT 1 FROM meta WHERE key = 'node' AND value = ?", (self._node,)).fetchone()
+        except sqlite3.DatabaseError:
+            return False
+        self._needs_state = False
+        state = "SELECT key, value FROM meta WHERE key = 'state'"
+        whole = not owned or self._copy_table(source, state, "meta VALUES (?, ?)")
+        counts = "SELECT key, value FROM meta WHERE key LIKE 'lost%'"
+        return self._copy_table(source, counts, "meta VALUES (?, ?)") and whole
 
     def _copy_table(self, source: sqlite3.Connection, query: str, into: str) -> bool:
         try:
@@ -144,6 +162,13 @@ class _Book:
         if reading.node == self._node:
             row = (self._epoch(reading.epoch), reading.seq, payload, reading.time_ms)
             self._target.execute(INSERT, row)
+
+    def keep_interval(self, source: Path) -> None:
+        """Take the newest interval that is found in the bytes of a file, where the state itself was unreadable."""
+        for found in _search(source, STATE) if self._needs_state else ():
+            if int(found[1]) >= self._state_ms:
+                self._state_ms = int(found[1])
+                self._target.execute("INSERT OR REPLACE INTO meta VALUES ('state', ?)", (found[0] + b"}",))
 
     def _epoch(self, name: str) -> int:
         if name not in self._ids:
@@ -182,14 +207,18 @@ class _Book:
 
 def _carve(path: Path) -> Iterator[tuple[Reading, bytes]]:
     """Search the bytes of a file for readings."""
+    for match in _search(path, READING):
+        try:
+            yield decode(match[0]), match[0]
+        except InvalidReading:
+            continue
+
+
+def _search(path: Path, pattern: re.Pattern[bytes]) -> Iterator[re.Match[bytes]]:
     if not path.exists() or path.stat().st_size == 0:
         return
     with path.open("rb") as stream, mmap(stream.fileno(), 0, access=ACCESS_READ) as content:
-        for match in READING.finditer(content):
-            try:
-                yield decode(match[0]), match[0]
-            except InvalidReading:
-                continue
+        yield from pattern.finditer(content)
 
 
 def _free_name(wanted: Path) -> Path:

@@ -106,6 +106,28 @@ def test_an_interval_that_was_set_survives_kill_9_until_it_is_set_to_null(
     assert node.status()["sample_interval"] == 3600
 
 
+@pytest.mark.parametrize("damaged", ["the head", "a page of readings"])
+def test_an_interval_that_was_set_survives_a_salvage_of_the_outbox(
+    start_node: StartNode, operator: FakeBridge, damaged: str
+) -> None:
+    node = started(start_node, operator)
+    node.run("command", "kitchen", "set-interval", "7")
+    node.run("command", "kitchen", "set-interval", "0.005")
+    outbox = node.folder / "data" / "outbox.db"
+    eventually(lambda: outbox.stat().st_size > 12 * 4096, told=node.output, within_s=30)
+    node.stop()
+    with outbox.open("r+b") as stream:
+        stream.seek(0 if damaged == "the head" else outbox.stat().st_size // 4096 // 2 * 4096)
+        stream.write(bytes(4096))
+
+    node.start()
+    node.wait_for_log("set aside")
+
+    eventually(lambda: node.output().count("node kitchen: epoch") == 2, told=node.output)
+    assert "every 0.005 s" in node.output().rpartition("node kitchen: epoch")[2]
+    eventually(lambda: node.status()["commanded_interval"] == 0.005, told=node.output)
+
+
 @pytest.mark.parametrize(
     ("payload", "answered", "told"),
     [
