@@ -1,6 +1,7 @@
 """``mqtt-bridge``: the commands of the server side. Exit status 0 done, 1 failed, 2 usage or settings."""
 
 import json
+import logging
 import sys
 import threading
 from collections.abc import Callable
@@ -38,6 +39,8 @@ def run(settings: BridgeSettings, only: str | None, lifeline: bool) -> None:
     from bridge.service import STORE_DAMAGED, make_store_whole, run_service, stop_at_signals
 
     stop = stop_at_signals()
+    for doubt in settings.doubts() if not lifeline else ():
+        logging.getLogger("service").warning("%s", doubt)
     if only is None:
         make_store_whole(settings, JOBS)
         sys.exit(run_service(settings, _wanted_jobs(settings), _arguments(), stop))
@@ -112,6 +115,8 @@ def check(settings: BridgeSettings) -> None:
     """Tell every wrong setting, and whether store and folders can be used."""
     store = open_store(settings.store_url)
     click.echo(f"settings    right; time zone {settings.timezone.key}")
+    for doubt in settings.doubts():
+        click.echo(f"note        {doubt}")
     click.echo(f"store       {settings.store_url.rpartition('@')[2]}, id {store.id}")
     store.close()
     for variable, folder in (

@@ -33,6 +33,7 @@ class Finding(NamedTuple):
 def find(settings: NodeSettings) -> Iterator[Finding]:
     """Look at everything that the node needs before it runs, the broker aside."""
     yield Finding("ok", f"settings: node {settings.node_id}, broker {settings.mqtt_host}:{settings.broker_port}")
+    yield from (Finding("note", doubt) for doubt in settings.doubts())
     yield from _sensors(settings)
     yield from _outbox(settings)
     yield Finding("ok", f"time zone: {settings.timezone.key}")

@@ -139,6 +139,15 @@ class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
             return ["MQTT_TLS_CERT: set without MQTT_TLS_CA; allowed is a certificate with the authority's beside it"]
         return []
 
+    def doubts(self) -> list[str]:
+        """Return what is right and yet of no use as it stands: it is told, and stops nothing."""
+        if self.mqtt_password and not self.broker_username:
+            return [
+                "MQTT_PASSWORD: *** was given without MQTT_USERNAME, and is not sent; "
+                "allowed is a password with its account's name"
+            ]
+        return []
+
 
 class NodeSettings(CommonSettings, frozen=True, kw_only=True):
     """What the node reads."""

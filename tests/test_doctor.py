@@ -303,6 +303,13 @@ def test_folders_and_secrets_that_cannot_be_right_are_told(tmp_path: Path) -> No
     assert one(found, "time zone").result == "warn"
 
 
+def test_a_password_without_its_account_s_name_is_told(tmp_path: Path) -> None:
+    found = by_what(machine.find(settings_of(MQTT_PASSWORD="sesame"), tmp_path / ".env"))
+
+    assert one(found, "settings").result == "warn"
+    assert "MQTT_PASSWORD: *** was given without MQTT_USERNAME" in one(found, "settings").told
+
+
 def test_a_backup_folder_on_another_file_system_is_told(tmp_path: Path) -> None:
     found = by_what(machine.find(settings_of(BACKUP_DIRECTORY="/dev/shm/backup"), tmp_path / ".env"))
 

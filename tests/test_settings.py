@@ -171,6 +171,24 @@ def test_calibration_and_deadband_are_numbers_by_quantity() -> None:
     assert settings.node_deadband == {"co2": 5.0}
 
 
+@pytest.mark.parametrize(
+    ("kind", "given", "told"),
+    [
+        (BridgeSettings, {"MQTT_PASSWORD": "sesame"}, 1),
+        (BridgeSettings, {"MQTT_PASSWORD": "sesame", "MQTT_USERNAME": "bridge"}, 0),
+        (BridgeSettings, {"MQTT_USERNAME": "bridge"}, 0),
+        (NodeSettings, {"MQTT_PASSWORD": "sesame", "NODE_ID": "kitchen"}, 0),
+    ],
+)
+def test_a_password_that_belongs_to_no_account_is_told(
+    kind: type[CommonSettings], given: dict[str, str], told: int
+) -> None:
+    doubts = load(kind, given).doubts()
+
+    assert len(doubts) == told
+    assert all("MQTT_PASSWORD: *** was given without MQTT_USERNAME" in doubt for doubt in doubts)
+
+
 class TestSecrets:
     SECRETS = ("broker-secret", "server-secret", "page-secret", "store-secret")
 

@@ -1,4 +1,4 @@
-"""This machine: time zone, folders, file systems, free space, who may read the secrets."""
+"""This machine: settings of no use, time zone, folders, file systems, free space, who may read the secrets."""
 
 import os
 import shutil
@@ -19,7 +19,8 @@ MEMORY_FILE_SYSTEMS = {"tmpfs", "ramfs"}
 
 
 def find(settings: BridgeSettings, env_file: Path) -> Iterator[Finding]:
-    """Look at this machine."""
+    """Look at this machine, and at what was set for it."""
+    yield from (warn("settings", doubt, "set both or neither") for doubt in settings.doubts())
     yield _time_zone(settings)
     store = sqlite_path(settings.store_url)
     folders = {"ARCHIVE_DIRECTORY": settings.archive_directory, "BACKUP_DIRECTORY": settings.backup_directory}

@@ -51,6 +51,18 @@ def test_check_says_what_it_found(tmp_path: Path) -> None:
     assert "http://localhost:5000/data" in done.stdout
 
 
+def test_check_and_run_tell_a_password_that_no_account_uses_and_do_not_show_it() -> None:
+    Path("rules.toml").write_text("no rules", encoding="utf-8")  # so that it ends at once
+
+    checked = run("check", MQTT_PASSWORD="sesame")
+    ran = run("run", "--only", "alarms", MQTT_PASSWORD="sesame", ALARM_RULES="rules.toml")
+
+    assert checked.returncode == 0
+    assert "note        MQTT_PASSWORD: *** was given without MQTT_USERNAME, and is not sent" in checked.stdout
+    assert "MQTT_PASSWORD: *** was given without MQTT_USERNAME, and is not sent" in ran.stderr
+    assert "sesame" not in checked.stdout + ran.stderr
+
+
 def test_check_names_the_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "occupied").write_text("a file, no folder", encoding="utf-8")
 
