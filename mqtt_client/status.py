@@ -36,6 +36,7 @@ class Status(TypedDict):
     waiting: int
     oldest_age_s: float | None
     lost: int
+    """Given up here since the outbox was made; what of that had gone out and arrives is not lost for the bridge."""
     lost_unknown: int
     capacity: int
     hours_until_full: float | None
@@ -104,6 +105,7 @@ def lines(status: Status) -> list[str]:
     receipt, waiting = status["receipt"], status["waiting"]
     age, hours = status["oldest_age_s"], status["hours_until_full"]
     unknown = f", and {status['lost_unknown']} times an unknown number" if status["lost_unknown"] else ""
+    at_most = " given up here, at most: the bridge counts what never came" if status["lost"] or unknown else ""
     found = [
         f"node {status['node']}: {'running' if status['running'] else 'not running'}, "
         f"{'connected' if status['connected'] else 'not connected'}, "
@@ -111,7 +113,7 @@ def lines(status: Status) -> list[str]:
         f"waiting: {waiting} of {status['capacity']} readings"
         + (f", the oldest {age:.0f} s old" if age is not None else "")
         + (f"; full in {hours:g} h at this rate" if hours is not None else ""),
-        f"lost: {status['lost']}{unknown}",
+        f"lost: {status['lost']}{unknown}{at_most}",
         f"epoch {status['epoch']}, next seq {status['next_seq']}; clock {status['clock'] or 'unknown'}",
     ]
     if receipt is not None:

@@ -180,3 +180,16 @@ def test_status_asks_the_outbox_s_lock_whether_a_node_runs_not_a_process_id() ->
 
     outbox.close()
     assert (after, during) == (False, True)
+
+
+def test_status_says_that_its_own_count_of_losses_is_the_most_they_can_be() -> None:
+    outbox = open_outbox(Path("data/outbox.db"), "kitchen", "boot", 100)
+    outbox.put(drafts(100))
+    without = run("status").stdout
+    outbox.put(drafts(3))
+    outbox.close()
+
+    text = run("status").stdout
+
+    assert "\nlost: 0\n" in without
+    assert "\nlost: 3 given up here, at most: the bridge counts what never came\n" in text
