@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from mqtt_client.errors import InvalidReading, SensorFailed
 from mqtt_client.reading import check_values
 from mqtt_client.sensors.quality import Quality
 from mqtt_client.sensors.sensor import Sensor
+from mqtt_client.settings import NodeSettings
 
 log = logging.getLogger("sensors")
 
@@ -212,3 +214,25 @@ class Sampler:
         if fault != self._fault:
             self._fault = fault
             self._events.put(SensorState(self.name, fault))
+
+
+def make_samplers(
+    settings: NodeSettings, sensors: Mapping[str, Sensor], source: TimeSource, events: "SimpleQueue[Any]"
+) -> list[Sampler]:
+    """Return a sampler for each sensor, with the calibration and the deadband of the settings."""
+    return [
+        Sampler(
+            name,
+            sensor,
+            settings.sample_interval,
+            Quality(
+                settings.node_calibration,
+                settings.node_deadband,
+                settings.node_heartbeat,
+                may_stand_still=getattr(sensor, "stands_still", False),
+            ),
+            source,
+            events,
+        )
+        for name, sensor in sensors.items()
+    ]
