@@ -86,17 +86,15 @@ def decode(payload: bytes | bytearray | memoryview | msgspec.Raw) -> Reading:
         raise InvalidReading(str(exc)) from exc
     except RecursionError as exc:
         raise InvalidReading("nested too deeply") from exc
-    check_names(reading)
-    if reading.time.year in (MINYEAR, MAXYEAR):
-        _check_time(reading.time)
+    check(reading)
     return reading
 
 
-def check_names(reading: Reading) -> None:
-    """Check the names in a decoded reading, which its types alone do not.
+def check(reading: Reading) -> None:
+    """Check what a decoded reading's types alone do not: its names, and that its time is one in UTC.
 
     Raises:
-        InvalidReading: a node, sensor, epoch or quantity is not named as it must be.
+        InvalidReading: a node, sensor, epoch or quantity is not named as it must be, or the year is beyond UTC's.
     """
     names = (reading.node, reading.sensor, reading.epoch)
     if names not in _good_names:
@@ -110,6 +108,8 @@ def check_names(reading: Reading) -> None:
             if len(_good_quantities) >= _MEMO_SIZE:
                 _good_quantities.clear()
             _good_quantities.add(quantity)
+    if reading.time.year in (MINYEAR, MAXYEAR):
+        _check_time(reading.time)
 
 
 def _check_time(time: datetime) -> None:

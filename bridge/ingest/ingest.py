@@ -15,10 +15,11 @@ import msgspec
 
 from bridge.errors import ForeignBridge, StoreBusy
 from bridge.ingest.lookout import Bridges, Look, look
-from bridge.ingest.subscription import GROUP_SESSION_EXPIRY_S, SESSION_EXPIRY_S, Received, Subscription
+from bridge.ingest.received import Received
+from bridge.ingest.subscription import GROUP_SESSION_EXPIRY_S, SESSION_EXPIRY_S, Subscription
 from bridge.settings import BridgeSettings
 from bridge.store.database import Store
-from bridge.store.intake import Intake, Message
+from bridge.store.intake import Intake
 from bridge.store.jobs import job_name, report
 from bridge.store.sources import Source
 from bridge.store.waiting import bridge_health
@@ -102,6 +103,7 @@ class Ingest:
         self._intake = Intake(store, self._topics)
         self._receipts = Receipts(store.id, self._topics)
         self._bridges = Bridges(store.id, settings.bridge_share_group)
+        self._of_bridges = f"{self._topics.prefix}/{RESERVED_NODE}/"
         self._availability = self._topics.bridge_availability(settings.bridge_id)
         self._subscription = Subscription(
             settings,
@@ -201,7 +203,7 @@ class Ingest:
     def _commit(self, now: float) -> None:
         burst = self._unsaved
         try:
-            touched = self._intake.put(self._readings(burst))
+            touched = self._intake.put(self._for_the_store(burst))
         except (StorageFull, StoreBusy) as exc:
             if not self._trouble:
                 log.error("%s; nothing is acknowledged until there is room", exc)
@@ -220,19 +222,19 @@ class Ingest:
             self._has_left_out = False
             self._subscription.renew("what came while nothing could be committed is asked for again")
 
-    def _readings(self, burst: list[Received]) -> list[Message]:
+    def _for_the_store(self, burst: list[Received]) -> list[Received]:
         """Return what belongs into the store; what bridges say of themselves is judged at once."""
-        found: list[Message] = []
-        for received in burst:
-            levels = (
-                self._topics.levels(received.topic) if received.topic.endswith(("availability", "health")) else None
-            )
-            if levels and levels[0] == RESERVED_NODE and len(levels) == 3:
+        of_bridges = [received for received in burst if received.topic.startswith(self._of_bridges)]
+        if not of_bridges:
+            return burst
+        noted: set[Received] = set()
+        for received in of_bridges:
+            levels = self._topics.levels(received.topic) or []
+            if len(levels) == 3 and levels[2] in ("availability", "health"):
                 self._bridges.note(levels, received.payload)
                 self._bridges.check()
-            else:
-                found.append(Message(received.topic, received.payload))
-        return found
+                noted.add(received)
+        return [received for received in burst if received not in noted]
 
     def _publish_health(self) -> None:
         health = bridge_health(self._store, self._settings.bridge_share_group, own_version())

@@ -7,9 +7,8 @@ Every packet then goes through paho: slower, and just as safe.
 import select
 import socket
 import ssl
-from collections.abc import Iterator
 
-from bridge.ingest.buffered_socket import Packet
+from bridge.ingest.received import Received
 
 
 class StockSocket:
@@ -27,9 +26,9 @@ class StockSocket:
         """Return whether there is something to read."""
         return self.has_packet
 
-    def publishes(self) -> Iterator[Packet]:
+    def publishes(self, _most: int, _most_bytes: int, _generation: int) -> list[Received]:
         """Take nothing: paho hands messages to its callback."""
-        return iter(())
+        return []
 
     @property
     def has_packet(self) -> bool:

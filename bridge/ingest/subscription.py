@@ -13,7 +13,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Iterable
-from typing import NamedTuple, cast
+from typing import cast
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.enums import MQTTErrorCode
@@ -22,6 +22,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from bridge.ingest.buffered_socket import BufferedSocket
+from bridge.ingest.received import Received, pubacks
 from bridge.ingest.stock_socket import StockSocket
 from mqtt_client.broker import KEEPALIVE_S, connect_properties, new_client, shown_certificate, why_not
 from mqtt_client.settings import CommonSettings
@@ -36,8 +37,6 @@ BURST_BYTES = 1024 * 1024
 SESSION_EXPIRY_S = 60 * 24 * 3600
 GROUP_SESSION_EXPIRY_S = 60
 """In a share group: brokers keep a dead member's share for its session, and the nodes send it again."""
-PUBACK = b"\x40\x02%c%c"
-"""With reason code 0, which is left out (MQTT 5.0, section 3.4.2.1)."""
 PUBLISH_WINDOW = 100
 RECONNECT_MAX_S = 30.0
 TAKEN_OVER = 0x8E
@@ -45,16 +44,6 @@ BRIEF_S = 5.0
 """A connection that ends within this, again and again, may mean two clients with one id: not every broker says so."""
 BRIEF_TOLD = 3
 TOO_SOON = "again and again soon after it began: does the network cut it, or has a second bridge this BRIDGE_ID?"
-
-
-class Received(NamedTuple):
-    """A message that waits for its acknowledgement."""
-
-    topic: str
-    payload: bytes
-    qos: int
-    mid: int
-    generation: int
 
 
 class BufferedClient(Client):
@@ -140,7 +129,7 @@ class Subscription:
             return
         current = [message for message in burst if message.qos and message.generation == self._generation]
         if isinstance(connection, BufferedSocket):
-            connection.send(b"".join(PUBACK % (message.mid >> 8, message.mid & 0xFF) for message in current))
+            connection.send(pubacks(current))
         else:
             for message in current:
                 self._client.ack(message.mid, message.qos)
@@ -178,12 +167,13 @@ class Subscription:
         """Take what is in the buffer: readings here, every other packet through paho."""
         connection = self._registered
         while connection is not None and not self._is_full():
-            generation = self._generation
-            for topic, payload, qos, mid in connection.publishes():
-                self._burst.append(Received(topic, payload, qos, mid, generation))
-                self._burst_bytes += len(payload)
-                if self._is_full():
-                    return
+            came = connection.publishes(
+                BURST_MESSAGES - len(self._burst), BURST_BYTES - self._burst_bytes, self._generation
+            )
+            self._burst += came
+            self._burst_bytes += sum(len(message.payload) for message in came)
+            if self._is_full():
+                return
             if not connection.has_packet and not connection.ended:
                 return
             self._client.loop_read()

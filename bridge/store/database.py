@@ -26,6 +26,13 @@ BUSY_TIMEOUT_S = 30.0
 WRITE_LOOK_S = 0.0005
 """Between two looks at the write lock. SQLite's own waiting sleeps longer each time, up to 100 ms, so that of two
 busy processes one starves."""
+PRAGMAS = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "wal_autocheckpoint = 4000",  # pages, 16 MB: a page that many commits change is written to the database once
+    "cache_size = -32768",
+    "foreign_keys = OFF",
+)
 HEAD = "0005"
 """The newest migration; a test compares it with the folder ``migrations``."""
 
@@ -150,7 +157,7 @@ def _set_up_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None  # SQLAlchemy begins, not the driver
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "cache_size = -32768", "foreign_keys = OFF"):
+        for pragma in PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")

@@ -58,6 +58,10 @@ class Directory:
             self._nodes[name] = node_id
         return node_id
 
+    def known(self, name: str, epoch: str) -> Source | None:
+        """Return a source that was met already."""
+        return self._sources.get((name, epoch))
+
     def source(self, connection: Connection, name: str, epoch: str, at_ms: int) -> Source:
         """Return a source, making its row where this store meets the epoch for the first time."""
         source = self._sources.get((name, epoch))

@@ -7,18 +7,23 @@ when it fails, the object is thrown away and read again.
 """
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 
-from sqlalchemy import Connection, delete, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, insert, select, update
 
-from bridge.store import schema
+from bridge.store import bulk, schema
 from bridge.store.schema import RangeKind
 from mqtt_client.intervals import Interval, Intervals
 from mqtt_client.messages import Receipt
 
 BEYOND_LIMIT = 32
 FORGOTTEN = "the node had forgotten it before this store had it (the store is new or was restored)"
+
+_REMOVE_RANGE = "DELETE FROM ranges WHERE source_id = ? AND kind = ? AND first = ?"
+_WRITE_RANGE = (
+    "INSERT INTO ranges (source_id, kind, first, last) VALUES (?, ?, ?, ?) "
+    "ON CONFLICT (source_id, kind, first) DO UPDATE SET last = excluded.last"
+)
 
 
 class Source:
@@ -37,15 +42,17 @@ class Source:
         self.is_announced = False
         """The node's info names it as the epoch of its new readings."""
         self._saved: dict[RangeKind, dict[int, int]] = {RangeKind.COMMITTED: {}, RangeKind.LOST: {}}
+        self._unsaved: dict[RangeKind, dict[int, int]] = {}
         self._saved_start = start
         self._through = 0
 
     def commit(self, seq: int) -> bool:
         """Take a reading's number in; return False when it is a repeat."""
-        if seq in self.committed:
-            self.new_repeats += 1
-            return False
-        self.committed.add(seq, seq)
+        if not self.committed.add_next(seq):
+            if seq in self.committed:
+                self.new_repeats += 1
+                return False
+            self.committed.add(seq, seq)
         if self.lost and seq in self.lost:
             self.lost.remove(seq, seq)
         return True
@@ -95,14 +102,14 @@ class Source:
         removed: list[tuple[int, int, int]] = []
         for kind, intervals in ((RangeKind.COMMITTED, self.committed), (RangeKind.LOST, self.lost)):
             before = self._saved[kind]
-            now = dict(intervals)
+            now = self._unsaved[kind] = dict(intervals)
             written += [(self.id, int(kind), first, last) for first, last in now.items() if before.get(first) != last]
             removed += [(self.id, int(kind), first) for first in before if first not in now]
         return written, removed
 
     def saved(self) -> None:
-        """Note that the changes are in the database."""
-        self._saved = {RangeKind.COMMITTED: dict(self.committed), RangeKind.LOST: dict(self.lost)}
+        """Note that the last :meth:`changes` are in the database."""
+        self._saved |= self._unsaved
         self._saved_start = self.start
         self.new_repeats = 0
 
@@ -175,23 +182,5 @@ def save(connection: Connection, sources: Iterable[Source]) -> None:
                 .where(schema.sources.c.id == source.id)
                 .values(start=source.start, repeats=schema.sources.c.repeats + source.new_repeats)
             )
-    if removed:
-        table = schema.ranges
-        for source_id, kind, first in removed:
-            connection.execute(
-                delete(table).where(table.c.source_id == source_id, table.c.kind == kind, table.c.first == first)
-            )
-    if written:
-        upsert_ranges(connection, written)
-
-
-def upsert_ranges(connection: Connection, rows: Sequence[tuple[int, int, int, int]]) -> None:
-    """Write rows (source_id, kind, first, last), replacing the last of one that is there."""
-    dialect_insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    statement = dialect_insert(schema.ranges)
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["source_id", "kind", "first"], set_={"last": statement.excluded.last}
-        ),
-        [{"source_id": source, "kind": kind, "first": first, "last": last} for source, kind, first, last in rows],
-    )
+    bulk.run(connection, _REMOVE_RANGE, removed)
+    bulk.run(connection, _WRITE_RANGE, written)

@@ -6,7 +6,8 @@ import pytest
 from paho.mqtt.client import Client, MQTTv5
 from paho.mqtt.enums import CallbackAPIVersion
 
-from bridge.ingest.subscription import TOO_SOON, BufferedClient, Received, Subscription
+from bridge.ingest.received import Received
+from bridge.ingest.subscription import TOO_SOON, BufferedClient, Subscription
 from mqtt_client.settings import CommonSettings, load
 from tests.processes import Mosquitto, eventually
 
