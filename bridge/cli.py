@@ -211,6 +211,8 @@ def clean_up_now(settings: BridgeSettings) -> None:
         click.echo(f"moved    {file}")
     for file in report.deleted:
         click.echo(f"deleted  {file}: older than BACKUP_KEEP_DAYS")
+    if report.doubt:
+        click.echo(f"kept     all backups: {report.doubt}")
     for file, reason in report.left.items():
         click.echo(f"left     {file}: {reason}")
     click.echo(f"pruned   {report.pruned} readings from the store")

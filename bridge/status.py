@@ -196,10 +196,15 @@ def _problems_of_jobs(settings: BridgeSettings, jobs: dict[str, JobState], now: 
     return found
 
 
+def _doubt_of_cleanup(jobs: dict[str, JobState]) -> list[str]:
+    told = jobs["cleanup"].state.get("doubt") if "cleanup" in jobs else None
+    return [f"no backup is deleted, whatever BACKUP_KEEP_DAYS says: {told}"] if told else []
+
+
 def _problems(
     settings: BridgeSettings, numbers: Waiting, jobs: dict[str, JobState], nodes: list[NodeStatus], now: int
 ) -> list[str]:
-    found = _problems_of_jobs(settings, jobs, now)
+    found = _problems_of_jobs(settings, jobs, now) + _doubt_of_cleanup(jobs)
     found += [
         f"the store was damaged, and the damaged one set aside as {file}: readings that it had neither forwarded nor "
         "archived are only there; move it away when you have looked at it"

@@ -7,7 +7,8 @@ the next run finds by the files themselves.
 A backup's age is its time of modification, which a move keeps; where a file
 system keeps none, the time in its name. Deleted is only what is named as our
 archives are and was not changed since: a file whose checksum is not the
-recorded one is somebody's work.
+recorded one is somebody's work. And nothing is deleted by a clock that leapt
+just now (cleanup_clock.py).
 """
 
 import logging
@@ -18,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from bridge.archive import durable
+from bridge.archive.cleanup_clock import doubt
 from bridge.archive.lock import archive_lock
 from bridge.archive.moving import Moved, move
 from bridge.archive.names import is_ours, written_at
@@ -47,6 +49,8 @@ class CleanupReport:
     left: dict[Path, str] = field(default_factory=dict)
     """Files that stay for the next time, and why."""
     deleted: list[Path] = field(default_factory=list)
+    doubt: str = ""
+    """Why the clock is not believed, and no backup deleted; empty where it is."""
     pruned: int = 0
     """Readings that the store forgot."""
 
@@ -129,7 +133,12 @@ def _leave(report: CleanupReport, path: Path, reason: str) -> None:
 
 
 def _delete_old(settings: BridgeSettings, store: Store, report: CleanupReport, now: datetime) -> None:
+    leapt = doubt(store, now, settings.cleanup_interval)
     if settings.backup_keep_days <= 0:
+        return
+    if leapt:
+        report.doubt = leapt
+        log.warning("no backup is deleted: %s", leapt)
         return
     limit = now - timedelta(days=settings.backup_keep_days)
     for path in archive_files(settings.backup_directory):
@@ -173,6 +182,7 @@ def _tell(settings: BridgeSettings, store: Store, report: CleanupReport, at: dat
                 "moved": len(report.moved),
                 "left": {str(path): reason for path, reason in report.left.items()},
                 "deleted": len(report.deleted),
+                "doubt": report.doubt,
                 "pruned": report.pruned,
                 "error": error,
             },

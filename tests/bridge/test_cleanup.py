@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -14,10 +15,12 @@ from bridge.archive.archiver import archive
 from bridge.archive.cleanup import cleanup
 from bridge.plot.plot import COMBINED
 from bridge.settings import BridgeSettings
+from bridge.status import read_status
 from bridge.store import jobs, schema, shelf
 from bridge.store.database import Store
 from bridge.store.schema import Forward, RangeKind
-from mqtt_client.errors import TryLater
+from mqtt_client.errors import StorageFull, TryLater
+from mqtt_client.reading import to_ms
 from tests.bridge.archives import ids_in_csv, ids_in_workbooks, names
 from tests.bridge.conftest import StoredReadings
 
@@ -256,12 +259,12 @@ def test_backups_are_kept_for_ever_unless_told_otherwise(
 def test_an_old_backup_that_somebody_changed_is_kept(
     make: Callable[..., BridgeSettings], store: Store, ids: list[str], beside: Path
 ) -> None:
-    settings = make(beside, BACKUP_KEEP_DAYS=7)
+    settings = make(beside, BACKUP_KEEP_DAYS=5)
     cleanup(settings, store)
     with (beside / CSV).open("a", encoding="utf-8") as stream:
         stream.write("my remark\n")
 
-    report = cleanup(settings, store, now=datetime.now(UTC) + timedelta(days=8))
+    report = cleanup(settings, store, now=datetime.now(UTC) + timedelta(days=6))
 
     assert report.deleted == [beside / XLSX]
     assert "was changed" in report.left[beside / CSV]
@@ -306,3 +309,95 @@ def test_a_backup_folder_that_cannot_be_made_is_one_line_and_moves_nothing(
 
     assert ids_in_csv(archives) == sorted(ids)
     assert jobs.reported(store)["cleanup"].word == "failing"
+
+
+def days(number: float) -> timedelta:
+    return timedelta(days=number)
+
+
+def test_a_clock_that_leapt_deletes_no_backup_until_it_has_gone_on_for_a_week(
+    make: Callable[..., BridgeSettings], store: Store, ids: list[str], beside: Path
+) -> None:
+    settings = make(beside, BACKUP_KEEP_DAYS=30)
+    today = datetime.now(UTC)
+    cleanup(settings, store, now=today)
+
+    for passed in (0.0, 1.0, 6.9):
+        report = cleanup(settings, store, now=today + days(7000 + passed))
+        assert (report.deleted, names(beside)) == ([], [CSV, XLSX])
+        assert f"the clock says {today + days(7000 + passed):%Y-%m-%d}" in report.doubt
+        assert f"{today + days(7007):%Y-%m-%d}" in report.doubt
+    problems = read_status(settings, store).problems
+    later = cleanup(settings, store, now=today + days(7007.5))
+
+    assert any("no backup is deleted, whatever BACKUP_KEEP_DAYS says: the clock says" in one for one in problems)
+    assert sorted(later.deleted) == [beside / CSV, beside / XLSX]
+    assert not any("no backup is deleted" in one for one in read_status(settings, store).problems)
+
+
+def test_a_clock_that_was_set_right_is_believed_at_once(
+    make: Callable[..., BridgeSettings], store: Store, ids: list[str], beside: Path
+) -> None:
+    settings = make(beside, BACKUP_KEEP_DAYS=2)
+    today = datetime.now(UTC)
+    cleanup(settings, store, now=today)
+
+    wrong = cleanup(settings, store, now=today + days(7000))
+    right = cleanup(settings, store, now=today + days(3))
+
+    assert wrong.deleted == []
+    assert (right.doubt, sorted(right.deleted)) == ("", [beside / CSV, beside / XLSX])
+
+
+def test_a_bridge_that_runs_a_day_each_month_still_gets_rid_of_old_backups(
+    make: Callable[..., BridgeSettings], store: Store, ids: list[str], beside: Path
+) -> None:
+    settings = make(beside, BACKUP_KEEP_DAYS=10)
+    today = datetime.now(UTC)
+
+    deleted = [bool(cleanup(settings, store, now=today + days(30 * month)).deleted) for month in range(3)]
+
+    assert deleted == [False, False, True]
+
+
+def test_long_intervals_between_clean_ups_are_no_leaps(
+    make: Callable[..., BridgeSettings], store: Store, ids: list[str], beside: Path
+) -> None:
+    settings = make(beside, BACKUP_KEEP_DAYS=10, CLEANUP_INTERVAL=30 * 86400)
+    today = datetime.now(UTC)
+    cleanup(settings, store, now=today)
+
+    report = cleanup(settings, store, now=today + days(31))
+
+    assert len(report.deleted) == 2
+
+
+def test_a_clock_that_leapt_is_found_also_by_a_store_that_only_the_schedule_has_told_of_clean_ups(
+    make: Callable[..., BridgeSettings], store: Store, ids: list[str], beside: Path
+) -> None:
+    settings = make(beside, BACKUP_KEEP_DAYS=30)
+    cleanup(settings, store)
+    with store.write() as connection:
+        connection.execute(schema.meta.delete().where(schema.meta.c.key.like("cleanup_clock%")))
+        connection.execute(schema.meta.insert().values(key="last_cleanup_ms", value=str(to_ms(datetime.now(UTC)))))
+
+    report = cleanup(settings, store, now=datetime.now(UTC) + days(7000))
+
+    assert (report.deleted, bool(report.doubt)) == ([], True)
+
+
+def test_old_backups_make_room_also_where_the_store_s_disk_is_full(
+    make: Callable[..., BridgeSettings], store: Store, ids: list[str], beside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_store: Store) -> NoReturn:
+        raise StorageFull("no room")
+
+    settings = make(beside, BACKUP_KEEP_DAYS=2)
+    today = datetime.now(UTC)
+    cleanup(settings, store, now=today)
+    monkeypatch.setattr(Store, "write", full)
+
+    report = cleanup(settings, store, now=today + days(3))
+
+    assert len(report.deleted) == 2
+    assert names(beside) == []
