@@ -35,8 +35,10 @@ DELAY_MAX_S = 30.0
 USAGE_OR_SETTINGS = 2
 STORE_DAMAGED = 3
 """A job's own word to its service, which then sets the store aside."""
-SILENT_S = {"ingest": 120.0, "forward": 120.0, "archive": 900.0}
+SILENT_S = {"ingest": 120.0, "forward": 120.0, "archive": 900.0, "alarms": 120.0, "web": 120.0}
 """A job that has not asked for so long whether to stop hangs: plots and large files take minutes, no commit does."""
+KILL_AFTER_S = 5.0
+"""A job that was aborted and is still there, since it is stopped or cannot even write where it hangs, is killed."""
 
 
 class Job:
@@ -47,7 +49,7 @@ class Job:
         self._command = list(command)
         self._line: socket.socket | None = None
         self._felt_at = 0.0
-        self._is_aborted = False
+        self._aborted_at: float | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = 0.0
         self._delay_s = 0.5
@@ -76,7 +78,7 @@ class Job:
         with theirs:
             self._process = subprocess.Popen(self._command, stdin=theirs.fileno())  # noqa: S603  # our own command
         self._started_at = self._felt_at = now
-        self._is_aborted = False
+        self._aborted_at = None
 
     def _feel(self, now: float) -> None:
         assert self._line is not None
@@ -86,14 +88,18 @@ class Job:
 
     def is_silent(self, now: float) -> bool:
         """Tell whether its process has not moved on for longer than its work can take."""
-        return self._process is not None and now - self._felt_at > SILENT_S.get(self.name, float("inf"))
+        return self._process is not None and now - self._felt_at > SILENT_S[self.name]
 
-    def abort(self) -> None:
+    def abort(self, now: float) -> None:
         """End a process that hangs, so that it tells where; it is started again when it is gone."""
-        if self._process is not None and not self._is_aborted:
-            self._is_aborted = True
+        if self._process is None:
+            return
+        if self._aborted_at is None:
+            self._aborted_at = now
             log.error("%s has not moved on for %g s, and is ended where it hangs", self.name, SILENT_S[self.name])
             self._process.send_signal(signal.SIGABRT)
+        elif now - self._aborted_at > KILL_AFTER_S:
+            self._process.kill()
 
     def end(self) -> None:
         """Ask the process to end."""
@@ -175,7 +181,7 @@ def run_service(
                 elif ended is not None:
                     log.error("%s ended with %s; starting it again", job.name, _status_text(ended))
                 elif job.is_silent(now):
-                    job.abort()
+                    job.abort(now)
             if is_damaged:
                 _end(children)
                 damage.make_whole(settings, _locks_of(jobs), is_known=True)

@@ -65,18 +65,20 @@ class Alarms:
         try:
             self._end_removed(now_ms())
             while not stop.is_set():
-                self._turn(time.monotonic())
+                self._turn(time.monotonic(), stop)
                 stop.wait(TURN_S)
         finally:
             self._notices.close()
             self._commits.close()
             self._report(time.monotonic(), "stopped")
 
-    def _turn(self, now: float) -> None:
+    def _turn(self, now: float, stop: threading.Event) -> None:
         try:
             if self._quantities and self._commits.seen():
                 for page in self._arrivals.new(self._quantities.oldest_ms(now_ms())):
                     self._quantities.judge(page, now_ms())
+                    if stop.is_set():
+                        return
             if now >= self._look_around_at:
                 self._look_around_at = now + LOOK_AROUND_S
                 for case, sight in self._circumstances.look(now_ms()):

@@ -1,9 +1,17 @@
-"""The job ``web``: serves the page until told to stop. It keeps nothing on disk; a kill loses nothing."""
+"""The job ``web``: serves the page until told to stop. It keeps nothing on disk; a kill loses nothing.
+
+The thread that the service feels (pulse.py) asks the page itself from time to
+time, and waits for the answer: a page that answers nobody is missed, and begun
+anew.
+"""
 
 import logging
 import socket
 import threading
+import time
+from contextlib import closing
 from errno import EADDRINUSE
+from http.client import HTTPConnection, HTTPException
 
 from waitress.server import create_server
 
@@ -16,6 +24,9 @@ log = logging.getLogger("web")
 
 THREADS = 8
 LOOK_S = 1.0
+ASK_S = 15.0
+ANSWER_WITHIN_S = 600.0
+"""The service's patience ends before."""
 END_WITHIN_S = 3.0
 
 
@@ -38,10 +49,25 @@ def run_web(settings: BridgeSettings, store: Store, stop: threading.Event) -> No
     thread = threading.Thread(target=server.run, name="waitress", daemon=True)
     thread.start()
     log.info("the live page is at http://%s:%d/", settings.web_host, settings.web_port)
-    while not stop.is_set() and thread.is_alive():
-        stop.wait(LOOK_S)
+    host, port = sockets[0].getsockname()[:2]
+    with closing(HTTPConnection(host, port, timeout=ANSWER_WITHIN_S)) as ours:
+        ask_at = 0.0
+        while not stop.is_set() and thread.is_alive():
+            if time.monotonic() >= ask_at:
+                _ask(ours)
+                ask_at = time.monotonic() + ASK_S
+            stop.wait(LOOK_S)
     server.close()
     thread.join(END_WITHIN_S)
+
+
+def _ask(connection: HTTPConnection) -> None:
+    """Wait until the page answers; a refusal is an answer too. The connection is kept, however many others come."""
+    try:
+        connection.request("GET", "/healthz")
+        connection.getresponse().read()
+    except (OSError, HTTPException):
+        connection.close()  # the next question opens it again
 
 
 def _listen(host: str, port: int) -> list[socket.socket]:

@@ -5,12 +5,14 @@ import socket
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from bridge.pulse import Stop
-from bridge.service import SILENT_S, Job
-from tests.processes import eventually, python
+from bridge.cli import JOBS
+from bridge.pulse import EVERY_S, Stop
+from bridge.service import KILL_AFTER_S, SILENT_S, Job
+from tests.processes import Mosquitto, eventually, free_port, python
 
 
 def a_job(program: str, name: str = "ingest") -> Job:
@@ -66,12 +68,65 @@ def test_a_thread_beside_is_no_sign_that_the_job_moves_on() -> None:
     theirs.close()
 
 
-def test_a_job_without_a_limit_may_be_silent() -> None:
-    job = a_job("time.sleep(60)", "web")
-    job.tend(0.0)
+def test_every_job_has_a_limit_to_its_silence() -> None:
+    assert set(SILENT_S) == set(JOBS)
 
-    assert not job.is_silent(1e9)
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_job_that_was_stopped_is_killed_and_started_again(
+    name: str, broker: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MQTT_PORT", str(broker.port))
+    monkeypatch.setenv("WEB_PORT", str(free_port()))
+    job = Job(name, python("-m", "bridge", "run", "--only", name, "--lifeline"))
+    job.tend(0.0)
+    assert job._process is not None
+    stopped = job._process
+
+    def has_begun() -> bool:
+        job.tend(1000.0)
+        return not job.is_silent(1000.0)
+
+    eventually(has_begun, within_s=60)
+    stopped.send_signal(signal.SIGSTOP)
+    silent = 1001.0 + SILENT_S[name]
+    eventually(lambda: "T" in Path(f"/proc/{stopped.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2])
+
+    assert job.is_silent(silent)
+    job.abort(silent)
+    job.abort(silent + KILL_AFTER_S - 1)
+    assert stopped.poll() is None
+    job.abort(silent + KILL_AFTER_S + 1)
+    status = eventually(lambda: job.tend(silent))
+
+    assert status == -signal.SIGKILL
+    job.tend(silent + 60)
+    assert job._process is not None
+    assert job._process.pid != stopped.pid
     ended(job)
+
+
+def test_a_page_that_answers_nobody_is_no_job_that_moves_on(tmp_path: Path) -> None:
+    job = a_job(
+        "import bridge.web.serve as serve\n"
+        "from mqtt_client.settings import load\n"
+        "from bridge.settings import BridgeSettings\n"
+        "serve.make_app = lambda *_: lambda environ, start: time.sleep(3600)\n"
+        "stop = Stop(); stop.hold_line()\n"
+        f"serve.run_web(load(BridgeSettings, {{'WEB_PORT': '{free_port()}'}}), None, stop)",
+        "web",
+    )
+    job.tend(time.monotonic())
+
+    def is_missed() -> bool:
+        now = time.monotonic()
+        job.tend(now)
+        return now - job._felt_at > 4 * EVERY_S and now - job._started_at > 4 * EVERY_S
+
+    eventually(is_missed, within_s=60)
+    job.end()
+    job.wait(time.monotonic())
+    job.close()
 
 
 def test_a_job_that_hangs_is_ended_where_it_hangs_and_started_again(capfd: pytest.CaptureFixture[str]) -> None:
@@ -81,7 +136,7 @@ def test_a_job_that_hangs_is_ended_where_it_hangs_and_started_again(capfd: pytes
     assert job.is_silent(1000.0)
 
     for _ in range(2):
-        job.abort()
+        job.abort(1000.0)
     status = eventually(lambda: job.tend(1000.0))
 
     assert status == -signal.SIGABRT
