@@ -45,11 +45,7 @@ def backlog(epoch: str, first: int, count: int, node: str = "node0") -> bytes:
 
 def publish_all(port: int, messages: Iterable[tuple[str, bytes]]) -> int:
     """Publish with QoS 1 over a bare socket, far faster than a library does; return how many."""
-    connection = socket.create_connection(("127.0.0.1", port))
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connect = b"\x00\x04MQTT\x05\x02\x00\x3c\x00" + b"\x00\x05bench"
-    connection.sendall(b"\x10" + _length(len(connect)) + connect)
-    connection.recv(1024)
+    connection = mqtt_connect(port)
     sent = acknowledged = 0
     rest = b""
     source = iter(messages)
@@ -61,9 +57,7 @@ def publish_all(port: int, messages: Iterable[tuple[str, bytes]]) -> int:
             if item is None:
                 more = False
                 break
-            topic = item[0].encode()
-            body = len(topic).to_bytes(2, "big") + topic + (sent % 60_000 + 1).to_bytes(2, "big") + b"\x00" + item[1]
-            out += b"\x32" + _length(len(body)) + body
+            out += mqtt_publish(item[0], item[1], sent % 60_000 + 1)
             sent += 1
         if out:
             connection.sendall(out)
@@ -76,6 +70,23 @@ def publish_all(port: int, messages: Iterable[tuple[str, bytes]]) -> int:
             rest = rest[position:]
     connection.close()
     return sent
+
+
+def mqtt_connect(port: int) -> socket.socket:
+    """Return a socket with an MQTT 5 session on it that ends with the connection."""
+    connection = socket.create_connection(("127.0.0.1", port))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connect = b"\x00\x04MQTT\x05\x02\x00\x3c\x00" + b"\x00\x05bench"
+    connection.sendall(b"\x10" + _length(len(connect)) + connect)
+    connection.recv(1024)
+    return connection
+
+
+def mqtt_publish(topic: str, payload: bytes, mid: int) -> bytes:
+    """Return a PUBLISH packet with QoS 1."""
+    name = topic.encode()
+    body = len(name).to_bytes(2, "big") + name + mid.to_bytes(2, "big") + b"\x00" + payload
+    return b"\x32" + _length(len(body)) + body
 
 
 def _length(number: int) -> bytes:
@@ -103,11 +114,14 @@ def make_session(port: int, client_id: str, filters: Iterable[str]) -> None:
 class FastServer(Process):
     """Answers every POST with 204 at once, on one thread of a process of its own."""
 
+    MODULE = "benchmarks.load"
+    """The program: takes its port as argument."""
+
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
         root = Path(__file__).parents[1]
         environment = {**os.environ, "PYTHONPATH": str(root)}
-        command = python("-m", "benchmarks.load", str(self.port))
+        command = python("-m", self.MODULE, str(self.port))
         super().__init__(command, folder / "fast-server.log", environment)
         self.url = f"http://127.0.0.1:{self.port}/data"
         eventually(self._answers, told=self.output)
@@ -140,14 +154,20 @@ class Answering(asyncio.Protocol):
             length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
             if len(self._buffer) < end + 4 + length:
                 return
+            body = bytes(self._buffer[end + 4 : end + 4 + length])
             del self._buffer[: end + 4 + length]
-            self._transport.write(self.ANSWER)
+            self._transport.write(self.answer(head, body))
+
+    def answer(self, head: bytes, body: bytes) -> bytes:
+        """Return the answer to a request, whose head comes in small letters."""
+        return self.ANSWER
 
 
-async def _serve(port: int) -> None:
-    server = await asyncio.get_running_loop().create_server(Answering, "127.0.0.1", port)
+async def serve(protocol: type[Answering], port: int) -> None:
+    """Serve for ever; a burst of connections waits rather than being refused."""
+    server = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", port, backlog=4096)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(int(sys.argv[1])))
+    asyncio.run(serve(Answering, int(sys.argv[1])))
