@@ -3,6 +3,7 @@
 from bridge.alarms.rules import Rule
 from bridge.durations import duration_text
 from bridge.quantity_names import quantity_name
+from bridge.reasons import reason_in
 from mqtt_client.reading import UNITS
 
 _WORDS = {
@@ -80,7 +81,11 @@ class Words:
 
     def server(self, reason: str | None) -> str:
         """Say why the server takes nothing; None when it does."""
-        return self._say("server back") if reason is None else self._say("server", reason=reason)
+        return (
+            self._say("server back")
+            if reason is None
+            else self._say("server", reason=reason_in(self._language, reason))
+        )
 
     def disk(self, folder: str, free_bytes: int, share: float) -> str:
         """Say how much room there is."""

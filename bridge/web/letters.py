@@ -82,7 +82,7 @@ def decide(settings: BridgeSettings, store: Store, decision: str, letter_id: int
             return text("dropped", what=what)
         outcome = retry(settings, store, letter)
     except SensorBridgeError as exc:
-        return text("not_retried", what=f"#{letter_id}", reason=escape(str(exc)))
+        return text("not_retried", what=f"#{letter_id}", reason=escape(text.reason(str(exc))))
     if outcome.taken:
         return text("retried", what=what)
     return text("not_retried", what=what, reason=escape(outcome.text))

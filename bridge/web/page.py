@@ -105,7 +105,7 @@ def no_layout(text: Texts, reason: str) -> Component:
     """Return the page while nothing can be read, with why, and a link to try again."""
     said: Children = [
         html.H1(text("title")),
-        html.P(text("unreadable", reason=reason), className="notice still", role="alert"),
+        html.P(text("unreadable", reason=text.reason(reason)), className="notice still", role="alert"),
         html.P(html.A(text("again"), href="")),
     ]
     return html.Main(said, id="main", className="page broken")

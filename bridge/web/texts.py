@@ -4,6 +4,7 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from bridge.local_times import localize
+from bridge.reasons import reason_in
 
 LANGUAGES = {"fr": "Français", "en": "English"}
 
@@ -277,6 +278,10 @@ class Texts:
         """Return a text; numbers among the values are written as this language writes them."""
         shown = {name: self.count(value) if isinstance(value, int) else value for name, value in values.items()}
         return self._words[key].format(**shown) if shown else self._words[key]
+
+    def reason(self, reason: str) -> str:
+        """Return why something stands still, as a job said it in English, in this language as far as it is known."""
+        return reason_in(self.language, reason)
 
     def count(self, number: int) -> str:
         """Return a whole number with its thousands apart: ``12 345`` or ``12,345``."""

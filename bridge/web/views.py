@@ -39,13 +39,14 @@ def prose(sentence: str) -> Children:
 
 def why_text(why: Why, text: Texts) -> str:
     """Return why a door stands still, in one sentence."""
-    named = {
-        name.removesuffix("_s"): text.age(float(value))
-        if name.endswith("_s") and isinstance(value, float | int)
-        else value
-        for name, value in why.named.items()
-    }
+    named = {name.removesuffix("_s"): _said(name, value, text) for name, value in why.named.items()}
     return escape(text(why.key, **named))
+
+
+def _said(name: str, value: object, text: Texts) -> object:
+    if name == "reason":
+        return text.reason(str(value))
+    return text.age(float(value)) if name.endswith("_s") and isinstance(value, float | int) else value
 
 
 def headline(facts: Facts, text: Texts) -> Children:
@@ -69,7 +70,7 @@ def notices(facts: Facts, text: Texts) -> Children:
     """Return what must be said above all else."""
     found: Children = []
     if facts.fault:
-        found.append(html.P(text("broken", reason=escape(facts.fault)), className="notice still"))
+        found.append(html.P(text("broken", reason=escape(text.reason(facts.fault))), className="notice still"))
     lost = facts.status.waiting.lost
     if lost:
         key = "lost_told_1" if lost == 1 else "lost_told"

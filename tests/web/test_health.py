@@ -1,5 +1,6 @@
 """Health as machines ask for it: alive, ready, or why not."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -146,6 +147,23 @@ def test_over_a_damaged_store_the_page_says_so(damaged: FlaskClient) -> None:
 
     assert page.status_code == 200
     assert "The state cannot be read" in page.text
+    assert (
+        "la base est endommagée"
+        in damaged.get("/_dash-layout?lang=fr").json["props"]["children"][1]["props"]["children"]
+    )
+
+
+def test_a_french_page_says_in_french_why_readings_stand_still(client: FlaskClient, store: Store) -> None:
+    reason = "cannot reach the broker at pi:1883: connection refused"
+    all_report(store, ingest={"state": "waiting", "reason": reason})
+
+    french, english = (json.dumps(client.get(f"/_dash-layout?lang={one}").json) for one in ("fr", "en"))
+
+    assert (
+        json.dumps("pas de liaison avec le broker : le broker pi:1883 est injoignable : connexion refusée") in french
+    )
+    assert json.dumps(f"no connection to the broker: {reason}") in english
+    assert reason not in french
 
 
 def test_what_was_read_once_stays_with_the_reason_why_it_is_old(
