@@ -6,7 +6,7 @@ kill leaves nothing but that. Memory does not grow with its rows.
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -28,6 +28,8 @@ from bridge.store.shelf import Stored
 from mqtt_client.errors import PersonNeeded, TryLater
 from mqtt_client.reading import from_ms
 
+NODES_AT_ONCE = 500
+"""Each node's file of a day is open until the day ends: so many fit into 1,024 open files and 200 MiB."""
 FORMATS = ("csv", "xlsx", "parquet", "json")
 STANDARD_OUTPUT = Path("/dev/stdout")
 NOTHING = "nothing to export: there are no such readings in the store or the archives"
@@ -101,7 +103,7 @@ class _Export:
     def file(self, output: Path, form: str, quantities: tuple[str, ...]) -> list[Path]:
         """Write a CSV or JSON file."""
         if form == "csv" and not quantities:
-            quantities = tuple(quantity_columns(self._quantities()))
+            quantities = tuple(quantity_columns(self._quantities_and_nodes()[0]))
         with _placed(output) as beside:
             writer: Writer = (
                 JsonWriter(beside, self._zone)
@@ -113,14 +115,17 @@ class _Export:
         return [output]
 
     def folder(self, output: Path, quantities: tuple[str, ...]) -> list[Path]:
-        """Write Parquet files into a new folder."""
+        """Write Parquet files into a new folder; NODES_AT_ONCE in each reading of it all."""
         beside = output.with_name(f".{output.name}.part")
         shutil.rmtree(beside, ignore_errors=True)
-        quantities = quantities or tuple(sorted(self._quantities()))
+        found, nodes = self._quantities_and_nodes()
+        quantities = quantities or tuple(sorted(found))
+        names = sorted(nodes)
         beside.mkdir(parents=True)
         try:
-            with ParquetWriter(beside, quantities, self._zone) as writer:
-                self._write(writer)
+            for first in range(0, len(names), NODES_AT_ONCE):
+                with ParquetWriter(beside, quantities, self._zone) as writer:
+                    self._write(writer, frozenset(names[first : first + NODES_AT_ONCE]))
             if output.exists():
                 output.rmdir()
             beside.rename(output)
@@ -168,23 +173,26 @@ class _Export:
         self._at_most = done
         return found
 
-    def _quantities(self) -> set[str]:
-        """Read everything once, for the columns."""
+    def _quantities_and_nodes(self) -> tuple[set[str], set[str]]:
+        """Read everything once, for the columns and partitions."""
         found: set[str] = set()
+        nodes: set[str] = set()
         done = 0
         for page in self._readings.pages():
             found.update(*(reading.values for reading in page))
+            nodes.update(reading.node for reading in page)
             done += len(page)
             self._progress(done, self._at_most)
         if not done:
             raise NotFound(NOTHING)
         self._at_most = done
-        return found
+        return found, nodes
 
-    def _write(self, writer: Writer) -> None:
+    def _write(self, writer: Writer, of_nodes: Collection[str] | None = None) -> None:
         for page in self._readings.pages():
-            writer.write(page)
-            self._count(len(page))
+            some = page if of_nodes is None else [reading for reading in page if reading.node in of_nodes]
+            writer.write(some)
+            self._count(len(some))
         if not self.rows:
             raise NotFound(NOTHING)
 

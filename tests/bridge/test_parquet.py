@@ -2,8 +2,9 @@
 
 import json
 import os
+import resource
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,9 @@ import pandas as pd
 import pytest
 from sqlalchemy import select
 
+from bridge.export.export import export
+from bridge.export.selection import Selection
+from bridge.settings import BridgeSettings
 from bridge.store import schema
 from bridge.store.database import Store
 from bridge.store.intake import Intake, Message
@@ -127,4 +131,26 @@ def test_pandas_reads_what_the_store_holds(store: Store, lake: Path) -> None:
     )
     expected = in_store(store)
     assert len(frame) == len(expected)
-    assert {Row(*row) for row in rows} == expected
+    assert set(map(Row._make, rows)) == expected
+
+
+def test_more_nodes_than_files_may_be_open_are_exported_too(
+    store: Store,
+    bridge_settings: Callable[..., BridgeSettings],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bridge.export.export.NODES_AT_ONCE", 60)
+    names = [f"node-{number}" for number in range(150)]
+    Intake(store, Topics()).put([Message(f"sensors/{name}/backlog", backlog(range(1, 3), name)) for name in names])
+    open_now = len(os.listdir("/proc/self/fd"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (open_now + 100, hard))
+
+    try:
+        done = export(bridge_settings(), store, Selection(), "parquet", tmp_path / "lake")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert done.rows == 300
+    assert sorted(pd.read_parquet(tmp_path / "lake")["id"]) == sorted(row.id for row in in_store(store))
