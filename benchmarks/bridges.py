@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Executable, func, select, text
@@ -112,6 +113,11 @@ def number(store: Store, query: Executable) -> int:
         return int(connection.scalar(query) or 0)
 
 
+def missing(store: Store, query: Executable, wanted: int) -> int:
+    """Return how many the query finds too few."""
+    return wanted - number(store, query)
+
+
 def timed(setup: Setup, store: Store, name: str, processes: list[Process], left: Callable[[], int]) -> None:
     """Wait until nothing is left, and note the rate, what it cost, and how many bridges waited for locks."""
     before = sum(cpu_s(one.process.pid) for one in processes), setup.database_cpu_s()
@@ -150,13 +156,8 @@ def ingest(setup: Setup, store: Store) -> None:
         for name, (count, messages) in loads.items():
             ready = list(messages)
             done += count
-            wanted = done
-
-            def left(wanted: int = wanted) -> int:
-                return wanted - number(store, COMMITTED)
-
             with publishing(setup.broker.port, ready):
-                timed(setup, store, name, processes, left)
+                timed(setup, store, name, processes, partial(missing, store, COMMITTED, done))
 
 
 @contextmanager
@@ -179,8 +180,8 @@ def forward(setup: Setup, store: Store) -> None:
         before = number(store, ARRIVED)
         variables = {"SERVER_URL": setup.server.url, "SERVER_BATCH_SIZE": str(size)}
         with setup.running("forward", **variables) as processes:
-            eventually(lambda before=before: number(store, ARRIVED) > before)  # type: ignore[misc]
-            timed(setup, store, name, processes, lambda wanted=wanted: wanted - number(store, ARRIVED))  # type: ignore[misc]
+            eventually(lambda: number(store, ARRIVED) > before)  # noqa: B023  # called in this turn only
+            timed(setup, store, name, processes, partial(missing, store, ARRIVED, wanted))
 
 
 def judge(setup: Setup, store: Store) -> None:

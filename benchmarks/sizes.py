@@ -33,6 +33,8 @@ from tests.security.secured import SecuredBroker
 ROWS = 1_000_000
 POSTGRESQL_ROWS = 200_000
 CLAIMED_AT_ONCE = 200
+FIRST_READINGS = 10
+"""By then the node has told its info and its discovery."""
 READINGS = 30
 HEADERS = 52
 """Bytes of IPv4 and TCP headers with timestamps (RFC 791, 9293, 7323), in each packet."""
@@ -109,12 +111,13 @@ def in_postgresql(folder: Path, rows: int) -> list[Figure]:
         store = open_store(database.url)
         empty = postgresql_bytes(store)
         figures = [Figure("an empty store, PostgreSQL", empty / 1024, "KiB")]
-        for name, step in (
-            ("committed", lambda: fill(store, rows)),
-            ("and rolled up", lambda: roll_up(store)),
-            ("and forwarded", lambda: forward_all(store)),
-            ("and vacuumed in full", lambda: _vacuum(store)),
-        ):
+        steps: dict[str, Callable[[], None]] = {
+            "committed": lambda: fill(store, rows),
+            "and rolled up": lambda: roll_up(store),
+            "and forwarded": lambda: forward_all(store),
+            "and vacuumed in full": lambda: _vacuum(store),
+        }
+        for name, step in steps.items():
             step()
             size = (postgresql_bytes(store) - empty) / rows
             figures.append(Figure(f"{name}, PostgreSQL", size, "B/reading"))
@@ -159,10 +162,10 @@ def _wire(
     taking = Process(
         python("-m", "mqtt_client", "run", *options), folder / "node.log", {**os.environ, **own, **node}, folder
     )
-    store = open_store(own_url := f"sqlite:///{folder / 'bridge.db'}")
+    store = open_store(f"sqlite:///{folder / 'bridge.db'}")
     try:
         received = _counter(store)
-        eventually(lambda: received() >= 3, told=lambda: (own_url, ingest.output(), taking.output()))
+        eventually(lambda: received() >= FIRST_READINGS, within_s=60, told=lambda: (ingest.output(), taking.output()))
         first, before = received(), _traffic(port)
         eventually(lambda: received() >= first + READINGS, within_s=90, told=taking.output)
         number, after = received() - first, _traffic(port)
@@ -191,22 +194,26 @@ def _traffic(port: int) -> tuple[int, int]:
     """Return bytes and packets, both ways, of the busiest connection to this port, by the kernel's own count."""
     told = subprocess.run(["ss", "-tinH", "dport", "=", f":{port}"], capture_output=True, text=True, check=True)
     found = [
-        tuple(sum(map(int, re.findall(rf"{what}:(\d+)", line))) for what in (r"bytes_(?:sent|received)", r"\bsegs_\w+"))
+        tuple(
+            sum(map(int, re.findall(rf"{what}:(\d+)", line))) for what in (r"bytes_(?:sent|received)", r"\bsegs_\w+")
+        )
         for line in told.stdout.splitlines()
         if "bytes_sent" in line
     ]
     return max((size, packets) for size, packets in found)
 
 
-PARTS: dict[str, Callable[[Path], list[Figure]]] = {
-    "store": lambda folder: in_the_store(folder, ROWS),
-    "postgresql": lambda folder: in_postgresql(folder, POSTGRESQL_ROWS),
-    "wire": on_the_wire,
+PARTS: dict[str, tuple[str, Callable[[Path], list[Figure]]]] = {
+    "store": (f"{ROWS:,} readings of {NODES} nodes, SQLite", lambda folder: in_the_store(folder, ROWS)),
+    "postgresql": (
+        f"{POSTGRESQL_ROWS:,} readings of {NODES} nodes, PostgreSQL",
+        lambda folder: in_postgresql(folder, POSTGRESQL_ROWS),
+    ),
+    "wire": ("one node, a reading a second", on_the_wire),
 }
 
 if __name__ == "__main__":
-    figures: list[Figure] = []
     for part in sys.argv[1:] or PARTS:
+        title, measure = PARTS[part]
         with tempfile.TemporaryDirectory() as name:
-            figures += PARTS[part](Path(name))
-    tell("sizes", f"What a reading takes: {ROWS:,} of {NODES} nodes, {POSTGRESQL_ROWS:,} over PostgreSQL", figures)
+            tell(f"sizes_{part}", f"What a reading takes: {title}", measure(Path(name)))
