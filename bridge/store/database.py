@@ -157,8 +157,8 @@ def _set_up_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None  # SQLAlchemy begins, not the driver
-        for pragma in PRAGMAS:
-            connection.execute(f"PRAGMA {pragma}")
+        for pragma in PRAGMAS:  # SQLite itself does not wait to make a new file a WAL one
+            _execute_when_free(connection, f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
@@ -172,20 +172,26 @@ def _begin_writing(connection: Connection) -> None:
     """Begin with SQLite's write lock, waiting for it as long as BUSY_TIMEOUT_S."""
     driver = connection.connection.driver_connection
     assert isinstance(driver, sqlite3.Connection)
-    deadline = time.monotonic() + BUSY_TIMEOUT_S
     driver.execute("PRAGMA busy_timeout = 0")
     try:
-        while True:
-            try:
-                driver.execute("BEGIN IMMEDIATE")
-                return
-            except sqlite3.OperationalError as exc:
-                if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
-                    connection.exec_driver_sql("BEGIN IMMEDIATE")  # so that its error is SQLAlchemy's
-                    return
-            time.sleep(WRITE_LOOK_S)
+        _execute_when_free(driver, "BEGIN IMMEDIATE")
+    except sqlite3.OperationalError:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # so that its error is SQLAlchemy's
     finally:
         driver.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
+
+
+def _execute_when_free(driver: sqlite3.Connection, statement: str) -> None:
+    """Execute a statement that needs a lock which another process may have; give up after BUSY_TIMEOUT_S."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            driver.execute(statement)
+            return
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                raise
+        time.sleep(WRITE_LOOK_S)
 
 
 def _migrate(engine: Engine) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from bridge.errors import StoreBusy
 from bridge.store import jobs
-from bridge.store.database import Store, sqlite_path
+from bridge.store.database import Store, open_store, sqlite_path
 
 
 @pytest.fixture
@@ -54,3 +54,23 @@ def test_a_lock_held_for_too_long_is_told_and_the_next_write_succeeds(
     other.execute("COMMIT")
     jobs.report(store, "forward", {"state": "ok"})
     assert busy_timeout_ms(store) == before_ms == 30_000
+
+
+def test_a_store_that_another_process_is_making_is_waited_for(tmp_path: Path) -> None:
+    file = tmp_path / "new.db"
+    freed: list[bool] = []
+    with closing(sqlite3.connect(file, isolation_level=None, check_same_thread=False)) as maker:
+        maker.execute("BEGIN IMMEDIATE")
+
+        def finish() -> None:
+            freed.append(True)
+            maker.execute("ROLLBACK")
+
+        finishing = threading.Timer(0.2, finish)
+        finishing.start()
+        opened = open_store(f"sqlite:///{file}")
+        finishing.join()
+
+    assert freed
+    assert opened.id
+    opened.close()
