@@ -118,6 +118,11 @@ def missing(store: Store, query: Executable, wanted: int) -> int:
     return wanted - number(store, query)
 
 
+def has_passed(store: Store, query: Executable, before: int) -> bool:
+    """Tell whether the query finds more than before."""
+    return number(store, query) > before
+
+
 def timed(setup: Setup, store: Store, name: str, processes: list[Process], left: Callable[[], int]) -> None:
     """Wait until nothing is left, and note the rate, what it cost, and how many bridges waited for locks."""
     before = sum(cpu_s(one.process.pid) for one in processes), setup.database_cpu_s()
@@ -180,7 +185,7 @@ def forward(setup: Setup, store: Store) -> None:
         before = number(store, ARRIVED)
         variables = {"SERVER_URL": setup.server.url, "SERVER_BATCH_SIZE": str(size)}
         with setup.running("forward", **variables) as processes:
-            eventually(lambda: number(store, ARRIVED) > before)  # noqa: B023  # called in this turn only
+            eventually(partial(has_passed, store, ARRIVED, before))
             timed(setup, store, name, processes, partial(missing, store, ARRIVED, wanted))
 
 

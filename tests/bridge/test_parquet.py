@@ -110,7 +110,7 @@ def test_duckdb_reads_what_the_store_holds(store: Store, lake: Path) -> None:
 
     expected = in_store(store)
     assert len(found) == len(expected) == 759
-    assert {Row(*row[:6], row[6:]) for row in found} == expected
+    assert {Row._make((*row[:6], row[6:])) for row in found} == expected
     assert {node: (number, pytest.approx(mean) if mean else None) for node, number, mean in of_one_day} == {
         "7": (60, 20 + 89.5 / 7),
         "kitchen": (60, 20 + 89.5 / 7),
