@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from mqtt_client.clock import SystemTime, Timekeeper
-from mqtt_client.errors import PersonNeeded, SensorFailed, SettingsError
+from mqtt_client.errors import SensorBridgeError, SensorFailed, SettingsError
 from mqtt_client.health import decode_state
 from mqtt_client.outbox.peek import glance
 from mqtt_client.reading import UNITS, format_time, from_ms
@@ -113,7 +113,7 @@ def _outbox(settings: NodeSettings) -> Iterator[Finding]:
         return
     try:
         found = glance(path)
-    except PersonNeeded as exc:
+    except SensorBridgeError as exc:
         yield Finding("FAULT", str(exc))
         return
     if not os.access(path, os.W_OK) or not os.access(path.absolute().parent, os.W_OK | os.X_OK):

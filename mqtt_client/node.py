@@ -79,6 +79,7 @@ class Node:
         self._light_at = 0.0
         self._health_at = 0.0
         self._births = 0
+        self._link = (False, False)
         self._state_at = 0.0
         self._is_stopping = False
 
@@ -113,6 +114,7 @@ class Node:
             self._take,
             self._taking.release_held,
             self.publisher.pump,
+            self._note_link,
             self._tell,
             self._taking.flush_due,
             self._converse,
@@ -253,6 +255,14 @@ class Node:
             self._topics.health(self._settings.node_id), encode(self._condition.health()), now
         )
         self._notify(now)
+
+    def _note_link(self, now: float) -> None:
+        """Commit the state when the way to broker or bridge opens or closes: ``status`` and ``check`` tell it."""
+        link = (self.publisher.presence.is_connected, self.publisher.bridge_is_online)
+        if link != self._link:
+            self._link, self._state_at = link, 0.0
+            self._note_state(now)
+            self._outbox.flush()
 
     def _note_state(self, now: float) -> None:
         """Let the state ride along with the next commit, every few seconds at most."""

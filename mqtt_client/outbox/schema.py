@@ -60,6 +60,8 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         PersonNeeded: it cannot be opened.
         OutboxDamaged: it is no database.
     """
+    if path.is_dir():
+        raise PersonNeeded(f"OUTBOX_PATH: {str(path)!r} was given, which is a folder; allowed is a file in it")
     mode = "ro" if read_only else "rwc"
     with translated(path):
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None)

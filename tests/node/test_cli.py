@@ -193,3 +193,13 @@ def test_status_says_that_its_own_count_of_losses_is_the_most_they_can_be() -> N
 
     assert "\nlost: 0\n" in without
     assert "\nlost: 3 given up here, at most: the bridge counts what never came\n" in text
+
+
+def test_an_outbox_path_that_is_a_folder_is_told_with_all_else(tmp_path: Path) -> None:
+    checked, ran = (run(command, OUTBOX_PATH=str(tmp_path)) for command in ("check", "run"))
+
+    told = f"OUTBOX_PATH: {str(tmp_path)!r} was given, which is a folder; allowed is a file in it"
+    assert (checked.returncode, ran.returncode) == (1, 1)
+    assert f"FAULT {told}\n" in checked.stdout
+    assert "ok    clock:" in checked.stdout
+    assert ran.stderr.endswith(f"{told}\n")

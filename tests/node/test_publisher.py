@@ -328,3 +328,17 @@ def test_a_paho_that_cannot_empty_its_queue_is_given_up_for_a_new_client(
     eventually(lambda: (turn(), len(second.received) >= 2)[1])
     publisher.disconnect()
     second.stop()
+
+
+def test_status_knows_of_broker_and_bridge_as_soon_as_they_come_however_seldom_readings_do(
+    start_node: Callable[..., RunningNode], bridge: FakeBridge
+) -> None:
+    node = start_node(NODE_SENSORS="main=fixed", SAMPLE_INTERVAL=3600)
+    eventually(lambda: bridge.live, told=node.output)
+
+    eventually(lambda: node.status()["connected"], told=node.output)
+    before = node.status()["bridge_online"]
+    bridge.go_online()
+    eventually(lambda: node.status()["bridge_online"], told=node.output)
+
+    assert before is False
