@@ -113,6 +113,11 @@ def number(store: Store, query: Executable) -> int:
         return int(connection.scalar(query) or 0)
 
 
+def is_connected(process: Process) -> bool:
+    """Tell whether an ingest is."""
+    return "connected to the broker" in process.output()
+
+
 def missing(store: Store, query: Executable, wanted: int) -> int:
     """Return how many the query finds too few."""
     return wanted - number(store, query)
@@ -157,7 +162,7 @@ def ingest(setup: Setup, store: Store) -> None:
     done = 0
     with setup.running("ingest", SERVER_URL="") as processes:
         for process in processes:
-            eventually(lambda one=process: "connected to the broker" in one.output(), told=process.output)
+            eventually(partial(is_connected, process), told=process.output)
         for name, (count, messages) in loads.items():
             ready = list(messages)
             done += count
