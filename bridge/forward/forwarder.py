@@ -40,10 +40,15 @@ from mqtt_client.errors import TryLater
 log = logging.getLogger("forwarder")
 
 JOB = "forward"
-_LOOK_S = 0.02
+_LOOK_S = 0.004
+_IDLE_LOOK_S = 0.02
+_LIVELY_S = 1.0
+"""After a change in the store the next one is looked for every _LOOK_S, for so long."""
 _SETTLE_WITHIN_S = 0.05
 _JOB_S = 0.05
 _MOST_REQUESTS = 256
+_WORTH_A_THREAD_S = 0.003
+"""What posts in less than that is not shared out among threads, since waking them costs more."""
 _FINISH_S = 2.5
 _STORE_WAIT_S = 1.0
 _RECOVER_EACH_S = 5.0
@@ -88,7 +93,8 @@ class Forwarder:
         self._changes = Changes(store)
         self._interval_s = settings.send_interval
         self._next_burst = 0.0
-        self._requests = 1  # in one job; follows the server's speed
+        self._request_s = _JOB_S  # what one request takes: follows the server's speed
+        self._changed_at = 0.0
         self._waiting: dict[int, None] = {}  # nodes that may have something to post, in the order of their turns
         self._busy: set[int] = set()
         self._alone = 0  # jobs of nodes that fail
@@ -101,17 +107,18 @@ class Forwarder:
         """Forward until ``stop`` is set, then end what is under way."""
         while not stop.is_set():
             self._poster.abort_overdue()
-            ended = self._take()
+            self._take()
             if time.monotonic() >= self._store_again:
-                self._use_store(ended)
+                self._use_store()
             self._rest()
         self._end()
 
     def _rest(self) -> None:
+        look_s = _LOOK_S if time.monotonic() < self._changed_at + _LIVELY_S else _IDLE_LOOK_S
         if self._poster.idle == self._threads:  # nothing can come back, and a sleep costs half of a wait
-            time.sleep(_LOOK_S)
+            time.sleep(look_s)
         else:
-            self._wake.wait(_LOOK_S)
+            self._wake.wait(look_s)
             self._wake.clear()
 
     def close(self) -> None:
@@ -120,12 +127,12 @@ class Forwarder:
         self._poster.abandon()
         self._changes.close()
 
-    def _use_store(self, ended: bool) -> None:
+    def _use_store(self) -> None:
         try:
             self._recover()
             if self._is_time_to_look():
                 self._waiting |= dict.fromkeys(waiting_nodes(self._store))
-            self._turn(ended)
+            self._turn()
         except TryLater as exc:
             if not self._store_again:
                 log.warning("%s; nothing is forwarded until it takes writes again", exc)
@@ -147,9 +154,12 @@ class Forwarder:
             log.warning("%d readings were under way when bridge %s ended; they are sent again", unknown, owner)
 
     def _is_time_to_look(self) -> bool:
-        if not self._interval_s:
-            return self._changes.seen()
         now = time.monotonic()
+        if not self._interval_s:
+            if not self._changes.seen():
+                return False
+            self._changed_at = now
+            return True
         if now < self._next_burst:
             return False
         self._next_burst += self._interval_s
@@ -157,13 +167,13 @@ class Forwarder:
             self._next_burst = now + self._interval_s
         return True
 
-    def _turn(self, ended: bool) -> None:
+    def _turn(self) -> None:
         """Settle, claim and report in one transaction, where there is anything to do."""
         idle = self._poster.idle
         goes = self._pace.may_go(self._waiting, self._busy, idle=idle == self._threads) if idle else []
         aged = self._unsettled and time.monotonic() >= self._unsettled_since + _SETTLE_WITHIN_S
         report = self._state.due(self._waiting)
-        if not (goes or aged or report or (ended and self._unsettled)):
+        if not (goes or aged or report):
             return
         with self._store.write() as connection:
             settle(connection, self._owner, self._unsettled)
@@ -206,12 +216,13 @@ class Forwarder:
         """Claim for nodes that do not fail; several share a job where each has little."""
         if not nodes or threads <= 0:
             return []
-        one_job = self._requests * self._array_size
+        one_job = min(_MOST_REQUESTS, self._requests_in(_JOB_S)) * self._array_size
         nodes = nodes[: threads * one_job]
         limit = min(one_job, threads * one_job // len(nodes))
-        piles: list[list[OutgoingReading]] = [[] for _ in range(threads)]
         full: list[int] = []
         claimed = claim(connection, self._owner, nodes, limit)
+        share = self._requests_in(_WORTH_A_THREAD_S) * self._array_size
+        piles: list[list[OutgoingReading]] = [[] for _ in range(min(threads, -(-len(claimed) // share)))]
         for node_id, readings in groupby(claimed, lambda reading: reading.node_id):
             pile = min(piles, key=len)
             before = len(pile)
@@ -224,15 +235,17 @@ class Forwarder:
         size = self._array_size
         return [Job([pile[start : start + size] for start in range(0, len(pile), size)]) for pile in piles if pile]
 
+    def _requests_in(self, time_s: float) -> int:
+        return max(1, int(time_s / self._request_s))
+
     @property
     def _array_size(self) -> int:
         return min(self._batch_size, self._poster.largest_array or self._batch_size)
 
-    def _take(self) -> bool:
-        """Take what came back; tell whether a job has ended."""
+    def _take(self) -> None:
+        """Take what came back."""
         if self._poster.failure is not None:
             raise RuntimeError("a thread of the poster has ended") from self._poster.failure
-        ended = False
         for item in self._poster.take():
             if isinstance(item, Posted):
                 if not self._unsettled:
@@ -240,17 +253,13 @@ class Forwarder:
                 self._unsettled.append(self._outcome(item))
             else:
                 self._close_job(item)
-                ended = True
-        return ended
 
     def _close_job(self, done: Done) -> None:
         self._busy -= done.job.nodes
         if done.job.alone:
             self._alone -= 1
-        elif done.took_s > 2 * _JOB_S:
-            self._requests = max(1, self._requests // 2)
-        elif done.took_s < _JOB_S / 2 and len(done.job.requests) >= self._requests:
-            self._requests = min(_MOST_REQUESTS, self._requests * 2)
+        else:
+            self._request_s += (done.took_s / len(done.job.requests) - self._request_s) / 4
 
     def _outcome(self, posted: Posted) -> Outcome:
         """Note what came back with the node's and the server's pace; return what the store is to remember."""

@@ -1,23 +1,21 @@
 """Counters that outlive their process, such as readings sent again after an unknown outcome."""
 
-from sqlalchemy import Connection, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, select, text
 
 from bridge.store import schema
 from bridge.store.database import Store
+
+_COUNT = text(
+    "INSERT INTO counters (name, value) VALUES (:name, :amount) "
+    "ON CONFLICT (name) DO UPDATE SET value = counters.value + excluded.value"
+)
 
 
 def count(connection: Connection, name: str, amount: int) -> None:
     """Add amount to a counter, in the transaction of what is counted."""
     if not amount:
         return
-    dialect_insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    statement = dialect_insert(schema.counters).values(name=name, value=amount)
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["name"], set_={"value": schema.counters.c.value + statement.excluded.value}
-        )
-    )
+    connection.execute(_COUNT, {"name": name, "amount": amount})
 
 
 def counted(store: Store) -> dict[str, int]:

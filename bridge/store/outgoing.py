@@ -67,13 +67,16 @@ class Outcome:
     body: str = ""
 
 
-# One seek in the partial index for each node, however many rows it has waiting.
+# One seek in the partial index for each node, however many rows it has waiting; it passes over what is claimed.
 _WAITING = text(
     """
     WITH RECURSIVE waiting (node_id) AS (
-        SELECT min(node_id) FROM readings WHERE forward_state < 2
+        SELECT min(node_id) FROM readings WHERE forward_state < 2 AND forward_state = 0
         UNION ALL
-        SELECT (SELECT min(r.node_id) FROM readings AS r WHERE r.forward_state < 2 AND r.node_id > waiting.node_id)
+        SELECT (
+            SELECT min(r.node_id) FROM readings AS r
+            WHERE r.forward_state < 2 AND r.forward_state = 0 AND r.node_id > waiting.node_id
+        )
         FROM waiting WHERE waiting.node_id IS NOT NULL
     )
     SELECT node_id FROM waiting WHERE node_id IS NOT NULL
