@@ -39,7 +39,7 @@ MAX_QUANTITIES = 32
 MAX_SEQ = 2**62
 
 UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
+MILLISECOND = timedelta(milliseconds=1)
 _MEMO_SIZE = 100_000  # names seen and found good; cleared when full, so strangers cannot fill the memory
 
 ShortText = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
@@ -178,7 +178,7 @@ def reading_id(node: str, epoch: str, seq: int) -> str:
 
 def to_ms(time: datetime) -> int:
     """Return an aware time as whole milliseconds since 1970-01-01T00:00:00Z."""
-    return (time - UNIX_EPOCH) // _MILLISECOND
+    return (time - UNIX_EPOCH) // MILLISECOND
 
 
 def from_ms(time_ms: int) -> datetime:

@@ -1,5 +1,9 @@
 """A burst on its way into the store: what its transaction has gathered so far, and has to write at its end."""
 
+from functools import partial
+from itertools import repeat
+from operator import itemgetter
+
 import msgspec
 from sqlalchemy import Connection
 
@@ -8,11 +12,12 @@ from bridge.store import bulk, rollups, sources
 from bridge.store.bulk import Row
 from bridge.store.schema import CLOCKS
 from bridge.store.sources import Source
-from mqtt_client.reading import Reading
+from mqtt_client.reading import MILLISECOND, UNIX_EPOCH, Reading
 
 _CLOCK_INDEX = {name: index for index, name in enumerate(CLOCKS)}
 _encode_values = msgspec.json.Encoder().encode
-_new = tuple.__new__
+_as_row = partial(tuple.__new__, Row)  # a named tuple's own constructor takes three times as long
+_TIME_MS = itemgetter(Row._fields.index("time_ms"))
 
 _NOTE_NEWEST = (
     "UPDATE nodes SET last_time_ms = ?, last_received_ms = ?, last_sensor = ?, last_values = ? "
@@ -45,19 +50,16 @@ class Burst:
         self._known: dict[tuple[int, int], Row] = {}
 
     def row(self, source: Source, reading: Reading) -> Row:
-        """Return the row of a reading; a named tuple's own constructor takes three times as long."""
-        return _new(
-            Row,
-            (
-                source.id,
-                source.node_id,
-                reading.seq,
-                reading.sensor,
-                reading.time_ms,
-                _CLOCK_INDEX[reading.clock],
-                _encode_values(reading.values).decode(),
-                self.at_ms,
-            ),
+        """Return the row of a reading."""
+        return Row(
+            source.id,
+            source.node_id,
+            reading.seq,
+            reading.sensor,
+            reading.time_ms,
+            _CLOCK_INDEX[reading.clock],
+            _encode_values(reading.values).decode(),
+            self.at_ms,
         )
 
     def take(self, source: Source, row: Row) -> bool:
@@ -70,6 +72,33 @@ class Burst:
         newest = self._newest.get(row.node_id)
         if newest is None or row.time_ms >= newest.time_ms:
             self._newest[row.node_id] = row
+        return True
+
+    def take_run(self, source: Source, readings: list[Reading]) -> bool:
+        """Take readings of one source in if all are new and in order; else return False and take none.
+
+        Column by column: a list at once costs a third of what its elements cost one by one.
+        """
+        seqs = [reading.seq for reading in readings]
+        if not source.commit_run(seqs):
+            return False
+        self.touched[source] = None
+        columns = (
+            repeat(source.id),
+            repeat(source.node_id),
+            seqs,
+            [reading.sensor for reading in readings],
+            [(reading.time - UNIX_EPOCH) // MILLISECOND for reading in readings],
+            [_CLOCK_INDEX[reading.clock] for reading in readings],
+            [_encode_values(reading.values).decode() for reading in readings],
+            repeat(self.at_ms),
+        )
+        rows: list[Row] = list(map(_as_row, zip(*columns, strict=False)))  # ends with the shortest
+        self.rows += rows
+        newest = max(rows, key=_TIME_MS)
+        known = self._newest.get(source.node_id)
+        if known is None or newest.time_ms >= known.time_ms:
+            self._newest[source.node_id] = newest
         return True
 
     def content(self, row: Row) -> tuple[object, ...] | None:

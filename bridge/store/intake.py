@@ -48,13 +48,11 @@ class Intake:
         Raises:
             StorageFull, StoreBusy: nothing was committed; put the same burst again later.
         """
-        judge = self._judge.judge
         try:
             with self._store.write() as connection:
                 burst = Burst(connection, now_ms())
                 self._directory.begin(connection, (self._judge.node_of(message[0]) for message in messages))
-                for message in messages:
-                    judge(burst, message[0], message[1])
+                self._judge.judge(burst, messages)
                 burst.save()
         except BaseException:
             self._directory.forget()
@@ -107,7 +105,7 @@ class Intake:
         """
         letters = schema.dead_letters.c
         before = burst.connection.scalar(select(func.max(letters.id))) or 0
-        self._judge.judge(burst, message.topic, message.payload)
+        self._judge.judge(burst, [message])
         reason = burst.connection.scalar(select(letters.reason).where(letters.id > before))
         if reason is not None:
             raise InvalidReading(reason)

@@ -5,7 +5,7 @@ readings are gathered in the burst, which writes them at its end.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import msgspec
 from sqlalchemy import insert, select, update
@@ -29,6 +29,9 @@ TOPICS_REMEMBERED = 100_000
 
 Route = tuple[str, str, str]
 """What kind of message a topic carries, its node ('' where it is none) and its sensor."""
+Payload = bytes | msgspec.Raw
+Piles = dict[Source, list[tuple[Reading, str, Payload]]]
+"""Sound readings with their topic and payload, by source, in the order in which they came."""
 
 
 class Identity(msgspec.Struct):
@@ -54,20 +57,30 @@ class Judge:
         """Return the node that a topic belongs to, '' where it is none."""
         return (self._routes.get(topic) or self._route(topic))[1]
 
-    def judge(self, burst: Burst, topic: str, payload: bytes) -> None:
-        """Judge one message within the burst's transaction."""
-        kind, node, sensor = self._routes.get(topic) or self._route(topic)
-        if kind == "reading":
-            self._judge_reading(burst, topic, node, sensor, payload)
-        elif not node:
-            dead_letters.put(burst.connection, burst.room, f"no topic of a node: {topic!r}", topic, payload)
-        elif payload or kind in ("backlog", "lost"):
-            try:
-                self._judge_other(burst, topic, kind, node, payload)
-            except InvalidReading as exc:
-                dead_letters.put(burst.connection, burst.room, f"no {kind} message: {exc}", topic, payload)
-        else:
-            self._forget_state(burst, kind, node)
+    def judge(self, burst: Burst, sent: Iterable[tuple[str, bytes, *tuple[int, ...]]]) -> None:
+        """Judge messages, which begin with topic and payload, in their order, within the burst's transaction.
+
+        Only readings that follow one another are sorted by their source, since many of one source cost
+        less together.
+        """
+        piles: Piles = {}
+        for message in sent:
+            topic, payload = message[0], message[1]
+            kind, node, sensor = self._routes.get(topic) or self._route(topic)
+            if kind == "reading":
+                self._pile(burst, piles, topic, node, sensor, payload)
+                continue
+            self._take(burst, piles)
+            if not node:
+                dead_letters.put(burst.connection, burst.room, f"no topic of a node: {topic!r}", topic, payload)
+            elif payload or kind in ("backlog", "lost"):
+                try:
+                    self._judge_other(burst, topic, kind, node, payload)
+                except InvalidReading as exc:
+                    dead_letters.put(burst.connection, burst.room, f"no {kind} message: {exc}", topic, payload)
+            else:
+                self._forget_state(burst, kind, node)
+        self._take(burst, piles)
 
     def _route(self, topic: str) -> Route:
         levels = self._topics.levels(topic) or []
@@ -84,7 +97,8 @@ class Judge:
 
     # Readings -----------------------------------------------------------------------------------
 
-    def _judge_reading(self, burst: Burst, topic: str, node: str, sensor: str, payload: bytes | msgspec.Raw) -> None:
+    def _pile(self, burst: Burst, piles: Piles, topic: str, node: str, sensor: str, payload: Payload) -> None:
+        """Put a sound reading on its source's pile; refuse another, after what came before it is taken."""
         try:
             reading = decode(payload)
             if reading.node != node:
@@ -92,28 +106,38 @@ class Judge:
             if sensor and reading.sensor != sensor:
                 raise InvalidReading(f"the payload names sensor {reading.sensor!r}, the topic {sensor!r}")
         except InvalidReading as exc:
+            self._take(burst, piles)
             self._refuse(burst, topic, node, bytes(payload), str(exc))
             return
         source = self._directory.known(node, reading.epoch) or self._source(burst, node, reading.epoch)
-        row = burst.row(source, reading)
-        if not burst.take(source, row):
-            self._compare(burst, topic, reading, row, lambda: bytes(payload))
+        pile = piles.get(source)
+        if pile is None:
+            pile = piles[source] = []
+        pile.append((reading, topic, payload))
+
+    def _take(self, burst: Burst, piles: Piles) -> None:
+        """Take what is on the piles, at once where a pile is all new."""
+        for source, pile in piles.items():
+            if burst.take_run(source, [reading for reading, _, _ in pile]):
+                continue
+            for reading, topic, payload in pile:
+                row = burst.row(source, reading)
+                if not burst.take(source, row):
+                    self._compare(burst, topic, reading, row, bytes(payload))
+        piles.clear()
 
     def _judge_backlog(self, burst: Burst, topic: str, node: str, payload: bytes) -> None:
-        try:
-            backlog: SoundBacklog | Backlog = _sound(payload, node)
-        except InvalidReading:
-            backlog = messages.decode(Backlog, payload)  # and each reading is judged alone
+        sound = _sound(payload, node)
+        if sound is not None:
+            self._take_floor(burst, node, sound.epoch, sound.floor)
+            if burst.take_run(self._source(burst, node, sound.readings[0].epoch), sound.readings):
+                return
+        backlog = messages.decode(Backlog, payload)
         self._take_floor(burst, node, backlog.epoch, backlog.floor)
-        if isinstance(backlog, Backlog):
-            for raw in backlog.readings:
-                self._judge_reading(burst, topic, node, "", raw)
-            return
-        for index, reading in enumerate(backlog.readings):
-            source = self._directory.known(node, reading.epoch) or self._source(burst, node, reading.epoch)
-            row = burst.row(source, reading)
-            if not burst.take(source, row):
-                self._compare(burst, topic, reading, row, lambda at=index: _as_sent(payload, at))  # type: ignore[misc]
+        piles: Piles = {}
+        for raw in backlog.readings:
+            self._pile(burst, piles, topic, node, "", raw)
+        self._take(burst, piles)
 
     def _refuse(self, burst: Burst, topic: str, node: str, payload: bytes, reason: str) -> None:
         """Make a dead letter; with a readable identity of this node it counts as committed, once."""
@@ -132,9 +156,7 @@ class Judge:
         else:
             burst.repeats += 1
 
-    def _compare(
-        self, burst: Burst, topic: str, reading: Reading, row: Row, payload_as_sent: Callable[[], bytes]
-    ) -> None:
+    def _compare(self, burst: Burst, topic: str, reading: Reading, row: Row, payload: bytes) -> None:
         """Look whether a repeat says what the row says that is still held; else it is an identity conflict."""
         columns = schema.readings.c
         told: tuple[object, ...] | None = burst.content(row)
@@ -148,7 +170,6 @@ class Judge:
         if told is None or told == (row.sensor, row.time_ms, row.clock, row.values):
             return
         letters = schema.dead_letters
-        payload = payload_as_sent()
         known = burst.connection.scalar(
             select(letters.c.id).where(
                 letters.c.node == reading.node, letters.c.seq == reading.seq, letters.c.payload == payload
@@ -241,20 +262,13 @@ class Judge:
         return self._directory.source(burst.connection, node, epoch, burst.at_ms)
 
 
-def _sound(payload: bytes, node: str) -> SoundBacklog:
-    """Decode a backlog message of which each reading is sound: at once, in half of the time.
-
-    Raises:
-        InvalidReading: one is not, or the message as a whole.
-    """
-    backlog = messages.decode(SoundBacklog, payload)
-    for reading in backlog.readings:
-        check(reading)
-        if reading.node != node:
-            raise InvalidReading(f"the payload names node {reading.node!r}, the topic {node!r}")
-    return backlog
-
-
-def _as_sent(payload: bytes, index: int) -> bytes:
-    """Return one reading of a backlog message as its node wrote it."""
-    return bytes(messages.decode(Backlog, payload).readings[index])
+def _sound(payload: bytes, node: str) -> SoundBacklog | None:
+    """Decode a backlog message of which each reading is sound and of one epoch; None where one is not."""
+    try:
+        backlog = messages.decode(SoundBacklog, payload)
+        for reading in backlog.readings:
+            check(reading)
+    except InvalidReading:
+        return None
+    whose = {(reading.node, reading.epoch) for reading in backlog.readings}
+    return backlog if len(whose) == 1 and whose.pop()[0] == node else None

@@ -48,13 +48,26 @@ class Source:
 
     def commit(self, seq: int) -> bool:
         """Take a reading's number in; return False when it is a repeat."""
-        if not self.committed.add_next(seq):
-            if seq in self.committed:
-                self.new_repeats += 1
-                return False
-            self.committed.add(seq, seq)
+        if seq in self.committed:
+            self.new_repeats += 1
+            return False
+        self.committed.add(seq, seq)
         if self.lost and seq in self.lost:
             self.lost.remove(seq, seq)
+        return True
+
+    def commit_run(self, seqs: list[int]) -> bool:
+        """Take numbers in if they are in order and above all that were met; else return False and take none."""
+        first, last = seqs[0], seqs[-1]
+        if first <= max(self.committed.last or 0, self.lost.last or 0):
+            return False
+        if seqs == list(range(first, first + len(seqs))):
+            self.committed.add(first, last)
+            return True
+        if seqs != sorted(set(seqs)):
+            return False
+        for seq in seqs:
+            self.committed.add(seq, seq)
         return True
 
     def lose(self, first: int, last: int | None) -> list[Interval]:

@@ -1,12 +1,16 @@
 """The store's front door, on a real SQLite file."""
 
+from tempfile import TemporaryDirectory
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import select
 
 from bridge import dead_letters
 from bridge.store import schema
 from bridge.store.counters import counted
-from bridge.store.database import Store
+from bridge.store.database import Store, open_store
 from bridge.store.intake import Intake, Message
 from bridge.store.sources import FORGOTTEN
 from bridge.store.waiting import MOST_TOLD, bridge_health
@@ -307,3 +311,50 @@ def test_losses_beyond_all_measure_are_told_and_stop_nothing(store: Store, intak
     told = messages.encode(bridge_health(store, None, "0"))
 
     assert messages.decode(messages.BridgeHealth, told).lost == MOST_TOLD
+
+
+def message(kind: str, node: str, seqs: list[int], temperature: int) -> Message:
+    if kind == "backlog":
+        return Message(f"sensors/{node}/backlog", backlog(seqs, node))
+    if kind == "lost":
+        told = b'{"epoch":"%s","from":%d,"to":%d,"reason":"full"}' % (EPOCH.encode(), min(seqs), max(seqs))
+        return Message(f"sensors/{node}/lost", told)
+    clock = "none" if kind == "refused" else "synced"
+    payload = reading(seqs[0], node, values={"temperature": temperature}, clock=clock)
+    return Message(f"sensors/{node}/reading/main", payload)
+
+
+@given(
+    st.lists(
+        st.builds(
+            message,
+            st.sampled_from(["reading", "reading", "reading", "backlog", "lost", "refused"]),
+            st.sampled_from(["kitchen", "attic"]),
+            st.lists(st.integers(1, 12), min_size=1, max_size=4),
+            st.sampled_from([21, 21, 21, 22]),
+        ),
+        max_size=20,
+    )
+)
+def test_a_burst_becomes_what_its_messages_become_one_by_one(sent: list[Message]) -> None:
+    with TemporaryDirectory() as folder:
+        at_once, one_by_one = (open_store(f"sqlite:///{folder}/{name}.db") for name in ("burst", "single"))
+
+        Intake(at_once, Topics()).put(sent)
+        single = Intake(one_by_one, Topics())
+        for one in sent:
+            single.put([one])
+
+        tables = (schema.ranges, schema.losses, schema.dead_letters, schema.nodes)
+        for table in (*tables, schema.readings):
+            wanted = [
+                column
+                for column in table.c
+                if not column.name.endswith("_ms") and column.name not in ("id", "source_id")
+            ]
+            with at_once.read() as ours, one_by_one.read() as theirs:
+                assert sorted(map(repr, ours.execute(select(*wanted)))) == sorted(
+                    map(repr, theirs.execute(select(*wanted)))
+                )
+        at_once.close()
+        one_by_one.close()
