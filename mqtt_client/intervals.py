@@ -82,14 +82,6 @@ class Intervals:
         firsts[low:high] = [first]
         lasts[low:high] = [last]
 
-    def add_next(self, number: int) -> bool:
-        """Add a number if it follows the highest one, as most do; tell whether it does."""
-        lasts = self._lasts
-        if lasts and number == lasts[-1] + 1:
-            lasts[-1] = number
-            return True
-        return False
-
     def remove(self, first: int, last: int) -> None:
         """Take the numbers from first to last, both included, out of the set."""
         if first > last:
