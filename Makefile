@@ -4,7 +4,7 @@
 VENV := .venv/bin
 PYTHONS := python3.13 python3.12 python3.11 python3.14 python3
 
-.PHONY: help demo test test-compose test-office libreoffice torture fuzz bench lint format clean mosquitto programs
+.PHONY: help demo test test-compose test-office libreoffice torture fuzz bench bench-peers lint format clean mosquitto npm programs
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):[^#]*## /make \1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
@@ -35,6 +35,9 @@ BENCHMARKS := ingest forward latency outbox archive plot
 bench: .venv/dev mosquitto ## measure beside peers and limits (some minutes; best on a quiet machine)
 	@for benchmark in $(BENCHMARKS); do $(VENV)/python -m benchmarks.$$benchmark || exit; done
 
+bench-peers: .venv/dev mosquitto npm ## measure beside Node-RED, mqttwarn and mq-bridge, installed into benchmarks/.peers
+	@$(VENV)/python -m benchmarks.peers
+
 lint: .venv/dev ## check style and types
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
@@ -45,7 +48,7 @@ format: .venv/dev ## bring the sources into their style
 	@$(VENV)/ruff format .
 
 clean: ## remove .venv, caches and what the demo left
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info build dist data/demo
+	rm -rf .venv benchmarks/.peers .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info build dist data/demo
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One environment; a stamp for each extra, so that nothing is installed again until pyproject.toml changes.
@@ -59,6 +62,9 @@ $(VENV)/python:
 
 libreoffice:
 	@.ci/install-programs 'soffice=libreoffice-calc-nogui'
+
+npm:
+	@.ci/install-programs 'node=nodejs' 'npm=npm'
 
 mosquitto:
 	@.ci/install-programs 'mosquitto=mosquitto mosquitto-clients'

@@ -102,7 +102,11 @@ def make_session(port: int, client_id: str, filters: Iterable[str]) -> None:
     """Leave a persistent session behind that queues what these filters match."""
     granted: list[int] = []
     client = Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=MQTTv5)
-    client.on_connect = lambda *_: client.subscribe([(one, SubscribeOptions(qos=1)) for one in filters])
+
+    def subscribe(*_: object) -> None:
+        client.subscribe([(one, SubscribeOptions(qos=1)) for one in filters])
+
+    client.on_connect = subscribe
     client.on_subscribe = lambda *_: granted.append(1)
     client.connect("127.0.0.1", port, clean_start=False, properties=connect_properties(session_expiry_s=3600))
     client.loop_start()

@@ -4,6 +4,7 @@ Machines differ and are shared, so a figure is worth something only beside the
 peer or limit that was measured in the same run; quote the ratios.
 """
 
+import contextlib
 import json
 import os
 import platform
@@ -69,6 +70,18 @@ def peak_mib(pid: int) -> float:
     status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024
+
+
+def group_cost(leader: int) -> tuple[float, float]:
+    """Return the CPU seconds of a process group, ended children too, and the sum of its largest memories in MiB."""
+    used = memory = 0.0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, StopIteration):  # it has just ended
+            words = stat.read_text(encoding="utf-8").rpartition(")")[2].split()
+            if int(words[2]) == leader:
+                memory += peak_mib(int(stat.parent.name))
+                used += sum(map(int, words[11:15])) / os.sysconf("SC_CLK_TCK")
+    return used, memory
 
 
 def in_child(work: Callable[[], float]) -> tuple[float, Cost]:

@@ -1,0 +1,1 @@
+"""The product beside other programs that carry readings from a broker to a server."""
