@@ -92,20 +92,23 @@ def _bridge(settings: NodeSettings, visit: Visit) -> Iterator[Finding]:
         visit.wait(lambda: any(_is_health(heard.topic, prefix) for heard in visit.heard), RETAINED_WITHIN_S)
     for heard in visit.heard:
         if _is_health(heard.topic, prefix):
-            yield from _clock(heard.payload)
+            yield from _health(heard.payload)
 
 
 def _is_health(topic: str, prefix: str) -> bool:
     return topic.startswith(prefix) and topic.endswith("/health")
 
 
-def _clock(payload: bytes) -> Iterator[Finding]:
-    """Compare this clock with the time of a bridge's last word: no word can be from the future."""
+def _health(payload: bytes) -> Iterator[Finding]:
+    """Tell a bridge's troubles, and compare this clock with the time of its last word: none is from the future."""
     try:
-        said = messages.decode(BridgeHealth, payload).time
+        health = messages.decode(BridgeHealth, payload)
+        said = health.time
         ahead_s = datetime.fromisoformat(said).timestamp() - time.time()
     except (InvalidReading, ValueError):
         return
+    for trouble in health.troubles:
+        yield warn("bridge", f"it takes no readings now: {trouble}", "look at `mqtt-bridge status` on the server")
     if ahead_s > SKEW_S:
         yield warn("clock", f"the bridge's clock is {ahead_s:.0f} s ahead of this one", "set this clock (NTP)")
     else:

@@ -116,6 +116,8 @@ class BridgeHealth(msgspec.Struct, frozen=True):
     lost: int = 0
     certificates: list[str] = []
     """Which certificates end within thirty days, one sentence each."""
+    troubles: list[str] = []
+    """What keeps readings from being committed, one sentence each."""
 
 
 class Command(msgspec.Struct, frozen=True):

@@ -118,7 +118,7 @@ class Ingest:
         self._trouble = ""
         self._retry_at = 0.0
         self._announced = -1
-        self._health_at = 0.0
+        self._health_at = -HEALTH_INTERVAL_S
         self._report_at = 0.0
         self._reported: tuple[bool, str] | None = None
 
@@ -207,6 +207,7 @@ class Ingest:
         except (StorageFull, StoreBusy) as exc:
             if not self._trouble:
                 log.error("%s; nothing is acknowledged until there is room", exc)
+                self._health_at = -HEALTH_INTERVAL_S
             self._trouble = str(exc)
             self._retry_at = now + RETRY_COMMIT_S
             self._announced = -1  # the sources are read again, so their receipts are due again
@@ -238,7 +239,8 @@ class Ingest:
 
     def _publish_health(self) -> None:
         health = bridge_health(self._store, self._settings.bridge_share_group, own_version())
-        health = msgspec.structs.replace(health, certificates=self._certificates)
+        troubles = [self._trouble] if self._trouble else []
+        health = msgspec.structs.replace(health, certificates=self._certificates, troubles=troubles)
         topic = self._topics.bridge_health(self._settings.bridge_id)
         self._subscription.publish(topic, messages.encode(health), retain=True)
 

@@ -213,6 +213,10 @@ def test_it_ends_at_sigterm_while_the_broker_is_away(broker: Mosquitto, tmp_path
     assert process.process.wait(10) == 0
 
 
+def troubles(peer: Peer) -> object:
+    return json.loads(peer.last("sensors/bridge/main/health") or b"{}").get("troubles")
+
+
 def test_while_nothing_can_be_committed_one_burst_is_held_and_the_rest_comes_again(
     broker: Mosquitto, peer: Peer, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,7 +241,9 @@ def test_while_nothing_can_be_committed_one_burst_is_held_and_the_rest_comes_aga
     peer.publish(READING, *(reading(seq) for seq in range(1, 301)))
     tries = len(sizes)
     eventually(lambda: len(sizes) > tries + 10)
+    eventually(lambda: troubles(peer) == ["no room"], told=lambda: peer.messages)
     is_full.clear()
+    eventually(lambda: troubles(peer) == [], told=lambda: peer.messages)
     eventually(lambda: peer.receipt().get("through") == 300, told=lambda: peer.messages)
     stop.set()
     job.join()

@@ -80,6 +80,19 @@ def test_a_clock_behind_the_bridge_s_is_told(broker: Mosquitto) -> None:
     assert found["forgery"].result == "warn"
 
 
+def test_a_bridge_that_can_commit_nothing_is_told(broker: Mosquitto) -> None:
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    health = json.dumps({"store": "one", "time": now, "troubles": ["the store's disk is full"]})
+    for topic, payload in (("availability", "online"), ("health", health)):
+        command = ["mosquitto_pub", "-p", str(broker.port), "-r", "-t", f"sensors/bridge/main/{topic}", "-m", payload]
+        subprocess.run(command, check=True)
+
+    found = at_broker(MQTT_PORT=broker.port)
+
+    assert found["bridge"].result == "warn"
+    assert found["bridge"].told == "it takes no readings now: the store's disk is full"
+
+
 def test_a_running_node_keeps_its_connection_while_it_is_checked(
     secured: SecuredBroker, tmp_path: Path, run_node: Callable[[dict[str, str]], Process]
 ) -> None:
