@@ -7,8 +7,10 @@ Once idle, and once while a million rows are archived beside.
 
 import argparse
 import os
+import shutil
 import sqlite3
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 from benchmarks.forward import fill
@@ -21,15 +23,21 @@ RATES = {1: 30, 100: 2_000, 1_000: 15_000}
 ARCHIVED = 1_000_000
 
 
-def measure(folder: Path, title: str, rates: dict[int, int], *, archiving: bool) -> list[Figure]:
-    """Return p50 and p99 in milliseconds for each rate, with the CPU seconds of ingest and forwarder."""
+def measure(folder: Path, title: str, rate: int, prepared: Path | None = None) -> list[Figure]:
+    """Return p50 and p99 in milliseconds at a rate, with the CPU seconds of ingest and forwarder.
+
+    Args:
+        folder: does not exist yet.
+        title: of the figures.
+        rate: readings a second.
+        prepared: a store with rows to archive meanwhile; None: idle, with a new store.
+    """
     folder.mkdir()
+    database = folder / "bridge.db"
+    if prepared is not None:
+        shutil.copyfile(prepared, database)
     broker = Mosquitto(folder / "broker")
     arrivals = Arrivals(folder)
-    database = folder / "bridge.db"
-    if archiving:
-        fill(f"sqlite:///{database}", "old", ARCHIVED, 4).close()
-        _settle_all(database)  # what is archived is on no way to the server
     environment = {
         **os.environ,
         "MQTT_PORT": str(broker.port),
@@ -43,43 +51,35 @@ def measure(folder: Path, title: str, rates: dict[int, int], *, archiving: bool)
         for job in ("ingest", "forward")
     ]
     eventually(lambda: "connected to the broker" in jobs[0].output(), told=jobs[0].output)
-    figures: list[Figure] = []
-    for rate, count in rates.items():
-        if archiving:
-            _archive_again(database)
-        archiver = (
-            Process(python("-m", "bridge", "archive"), folder / f"archive-{rate}.log", environment, folder)
-            if archiving
-            else None
+    archiver = None
+    if prepared is not None:
+        archiver = Process(python("-m", "bridge", "archive"), folder / "archive.log", environment, folder)
+    used = [cpu_s(job.process.pid) for job in jobs]
+    sensors = Sensors(folder, broker.port, rate, RATES[rate], f"e{rate}")
+    eventually(lambda: arrivals.count() >= RATES[rate], within_s=120, told=sensors.output)
+    used = [cpu_s(job.process.pid) - before for job, before in zip(jobs, used, strict=True)]
+    note = f"CPU: ingest {used[0]:.2f} s, forwarder {used[1]:.2f} s"
+    if archiver is not None:
+        note += ", archived all the while" if archiver.is_running() else ", archived before its end"
+    delays_ms = [1000 * delay_s for delay_s in arrivals.take()]
+    for process in (sensors, *([archiver] if archiver else []), *jobs, arrivals, broker):
+        process.stop()
+    return [
+        Figure(
+            f"{title}, {rate:,} readings/s, p{percent}", percentile(delays_ms, percent), "ms", sum(used), note=note
         )
-        used = [cpu_s(job.process.pid) for job in jobs]
-        sensors = Sensors(folder, broker.port, rate, count, f"e{rate}")
-        eventually(lambda wanted=count: arrivals.count() >= wanted, within_s=120, told=sensors.output)
-        used = [cpu_s(job.process.pid) - before for job, before in zip(jobs, used, strict=True)]
-        sensors.stop()
-        note = f"CPU: ingest {used[0]:.2f} s, forwarder {used[1]:.2f} s"
-        if archiver:
-            note += ", archiving all the while" if archiver.is_running() else ", archived before the end"
-            archiver.stop()
-        delays_s = arrivals.take()
-        for percent in (50, 99):
-            value = percentile(delays_s, percent) * 1000
-            figures.append(Figure(f"{title}, {rate:,} readings/s, p{percent}", value, "ms", sum(used), note=note))
-    for job in jobs:
-        job.stop()
-    for process in (arrivals, broker):
-        process.kill()
-    return figures
+        for p in (50, 99)
+    ]
 
 
-def _settle_all(database: Path) -> None:
-    with sqlite3.connect(database) as connection:
+def prepare(database: Path) -> Path:
+    """Fill a store with a million rows that have been forwarded, and wait to be archived."""
+    fill(f"sqlite:///{database}", "old", ARCHIVED, 4).close()
+    with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("UPDATE readings SET forward_state = 2")
-    connection.close()
-
-
-def _archive_again(database: Path) -> None:
-    """Make the million rows such that they have not been archived."""
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA wal_checkpoint (TRUNCATE)")
+    return database
 
 
 if __name__ == "__main__":
@@ -87,9 +87,12 @@ if __name__ == "__main__":
     parser.add_argument("--idle-only", action="store_true", help="leave out the run beside an archive")
     parser.add_argument("--rate", type=int, choices=RATES, help="this rate alone")
     options = parser.parse_args()
-    rates = {rate: count for rate, count in RATES.items() if options.rate in (None, rate)}
+    rates = [options.rate] if options.rate else list(RATES)
     with tempfile.TemporaryDirectory() as name:
-        found = measure(Path(name) / "idle", "idle", rates, archiving=False)
+        root = Path(name)
+        found = [figure for rate in rates for figure in measure(root / f"idle-{rate}", "idle", rate)]
         if not options.idle_only:
-            found += measure(Path(name) / "archiving", "archiving", rates, archiving=True)
+            million = prepare(root / "million.db")
+            for rate in rates:
+                found += measure(root / f"archiving-{rate}", "archiving", rate, million)
     tell("latency", "d. from publish to the server (milliseconds)", found)
