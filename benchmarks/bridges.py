@@ -25,6 +25,7 @@ from pathlib import Path
 
 from sqlalchemy import Executable, func, select, text
 
+from benchmarks.ending import end_in_order_when_told
 from benchmarks.load import FastServer, backlog, payload, publish_all
 from benchmarks.measuring import Figure, cpu_s, peak_mib, tell
 from bridge.store import schema
@@ -257,6 +258,7 @@ def measure(folder: Path, numbers: Iterable[int]) -> list[Figure]:
 
 
 if __name__ == "__main__":
+    end_in_order_when_told()
     with tempfile.TemporaryDirectory() as name:
         found = measure(Path(name), [int(word) for word in sys.argv[1:]] or (1, 2, 3))
     tell(

@@ -19,6 +19,7 @@ from pathlib import Path
 from sqlalchemy import Executable, func, select
 
 from benchmarks import nodes
+from benchmarks.ending import end_in_order_when_told
 from benchmarks.load import FastServer
 from benchmarks.measuring import Figure, cpu_s, median, peak_mib, percentile, raise_file_limit, tell
 from benchmarks.nodes import INTERVAL_S, Tally
@@ -183,6 +184,7 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--batch", type=int, default=100, help="SERVER_BATCH_SIZE")
     options = parser.parse_args()
+    end_in_order_when_told()
     raise_file_limit()
     with tempfile.TemporaryDirectory() as name:
         store = open_store(f"sqlite:///{name}/bridge.db")  # made here, as the service does before its jobs start

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
+from benchmarks.ending import end_in_order_when_told
 from benchmarks.exports import NODES, fill
 from benchmarks.measuring import Figure, tell
 from bridge.archive.archiver import archive
@@ -213,6 +214,7 @@ PARTS: dict[str, tuple[str, Callable[[Path], list[Figure]]]] = {
 }
 
 if __name__ == "__main__":
+    end_in_order_when_told()
     for part in sys.argv[1:] or PARTS:
         title, measure = PARTS[part]
         with tempfile.TemporaryDirectory() as name:
