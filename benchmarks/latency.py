@@ -65,9 +65,7 @@ def measure(folder: Path, title: str, rate: int, prepared: Path | None = None) -
     for process in (sensors, *([archiver] if archiver else []), *jobs, arrivals, broker):
         process.stop()
     return [
-        Figure(
-            f"{title}, {rate:,} readings/s, p{percent}", percentile(delays_ms, percent), "ms", sum(used), note=note
-        )
+        Figure(f"{title}, {rate:,} readings/s, p{p}", percentile(delays_ms, p), "ms", sum(used), note=note)
         for p in (50, 99)
     ]
 
