@@ -1,5 +1,6 @@
 """Nodes and sources as the database has them, read once and kept in memory by the process that writes them."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 
 from sqlalchemy import Connection, insert, select
@@ -17,7 +18,9 @@ class Directory:
         self._store = store
         self._is_shared = not store.is_sqlite
         self._nodes: dict[str, int] = {}
-        self._sources: dict[tuple[str, str], Source] = {}
+        self._made: set[str] = set()
+        self._sources: defaultdict[str, dict[str, Source]] = defaultdict(dict)
+        """By the node's name, then by epoch."""
 
     def forget(self) -> None:
         """Forget everything, since it may not be what the database has."""
@@ -34,16 +37,21 @@ class Directory:
             return
         self.forget()
         table = schema.nodes
-        wanted = sorted(set(names))
-        if wanted:
-            made = postgresql.insert(table).on_conflict_do_nothing()
-            connection.execute(made, [{"name": name} for name in wanted])
-        rows = connection.execute(
-            select(table.c.name, table.c.id).where(table.c.name.in_(wanted)).order_by(table.c.name).with_for_update()
-        )
-        self._nodes = {row.name: row.id for row in rows}
+        wanted = sorted(set(names) - {""})
+        self._make_rows([name for name in wanted if name not in self._made])
+        lock = select(table.c.name, table.c.id).where(table.c.name.in_(wanted)).order_by(table.c.name)
+        lock = lock.with_for_update(key_share=True)
+        self._nodes = {row.name: row.id for row in connection.execute(lock)}
         for source in sources.load_all(connection, self._nodes.values()):
-            self._sources[source.node, source.epoch] = source
+            self._sources[source.node][source.epoch] = source
+
+    def _make_rows(self, names: list[str]) -> None:
+        """Make the rows of nodes that this process has not met, in a transaction of their own: none waits in it."""
+        if names:
+            with self._store.write() as connection:
+                made = postgresql.insert(schema.nodes).on_conflict_do_nothing()
+                connection.execute(made, [{"name": name} for name in names])
+            self._made.update(names)
 
     def node(self, connection: Connection, name: str) -> int:
         """Return a node's row number, making its row where this store meets it for the first time."""
@@ -60,21 +68,21 @@ class Directory:
 
     def known(self, name: str, epoch: str) -> Source | None:
         """Return a source that was met already."""
-        return self._sources.get((name, epoch))
+        of_node = self._sources.get(name)
+        return of_node.get(epoch) if of_node else None
 
     def source(self, connection: Connection, name: str, epoch: str, at_ms: int) -> Source:
         """Return a source, making its row where this store meets the epoch for the first time."""
-        source = self._sources.get((name, epoch))
+        source = self.known(name, epoch)
         if source is None:
             source = Source.load(connection, self.node(connection, name), name, epoch, at_ms)
-            self._sources[name, epoch] = source
+            self._sources[name][epoch] = source
         return source
 
     def announce(self, name: str, epoch: str) -> None:
         """Note which epoch a node's info names."""
-        for source in self._sources.values():
-            if source.node == name:
-                source.is_announced = source.epoch == epoch
+        for source in self._sources[name].values():
+            source.is_announced = source.epoch == epoch
 
     def every_source(self) -> list[Source]:
         """Return all sources of the store, a node's own epoch last."""
@@ -82,5 +90,6 @@ class Directory:
             self.forget()
         with self._store.read() as connection:
             for source in sources.load_all(connection):
-                self._sources.setdefault((source.node, source.epoch), source)
-        return sorted(self._sources.values(), key=lambda source: (source.is_announced, source.id))
+                self._sources[source.node].setdefault(source.epoch, source)
+        found = [source for of_node in self._sources.values() for source in of_node.values()]
+        return sorted(found, key=lambda source: (source.is_announced, source.id))
