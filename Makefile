@@ -35,6 +35,9 @@ BENCHMARKS := ingest forward latency outbox archive plot
 bench: .venv/dev mosquitto ## measure beside peers and limits (some minutes; best on a quiet machine)
 	@for benchmark in $(BENCHMARKS); do $(VENV)/python -m benchmarks.$$benchmark || exit; done
 
+bench-growth: .venv/dev programs ## measure what grows: a fleet of 10,000 nodes, several bridges, exports, sizes (12 minutes)
+	@for benchmark in fleet bridges exports sizes; do $(VENV)/python -m benchmarks.$$benchmark || exit; done
+
 bench-peers: .venv/dev mosquitto npm ## measure beside Node-RED, mqttwarn and mq-bridge, installed into benchmarks/.peers
 	@$(VENV)/python -m benchmarks.peers
 
