@@ -4,7 +4,7 @@
 VENV := .venv/bin
 PYTHONS := python3.13 python3.12 python3.11 python3.14 python3
 
-.PHONY: help demo test test-compose test-office libreoffice torture fuzz bench bench-peers lint format clean mosquitto npm programs
+.PHONY: help demo test test-compose test-office libreoffice torture fuzz bench bench-growth bench-peers lint format clean mosquitto npm programs
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):[^#]*## /make \1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
