@@ -54,6 +54,7 @@ def measure(folder: Path, title: str, rate: int, prepared: Path | None = None) -
     archiver = None
     if prepared is not None:
         archiver = Process(python("-m", "bridge", "archive"), folder / "archive.log", environment, folder)
+        eventually(lambda: _has_begun(database), within_s=60, told=archiver.output)
     used = [cpu_s(job.process.pid) for job in jobs]
     sensors = Sensors(folder, broker.port, rate, RATES[rate], f"e{rate}")
     eventually(lambda: arrivals.count() >= RATES[rate], within_s=120, told=sensors.output)
@@ -68,6 +69,11 @@ def measure(folder: Path, title: str, rate: int, prepared: Path | None = None) -
         Figure(f"{title}, {rate:,} readings/s, p{p}", percentile(delays_ms, p), "ms", sum(used), note=note)
         for p in (50, 99)
     ]
+
+
+def _has_begun(database: Path) -> bool:
+    with closing(sqlite3.connect(database)) as connection:
+        return connection.execute("SELECT count(*) FROM archives").fetchone() != (0,)
 
 
 def prepare(database: Path) -> Path:

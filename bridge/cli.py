@@ -14,6 +14,7 @@ from bridge import dead_letters, output_commands
 from bridge.command import FAILED, with_settings
 from bridge.dead_letters import DeadLetter
 from bridge.errors import StoreDamaged
+from bridge.priority import give_way
 from bridge.provision.commands import broker, nodes
 from bridge.settings import BridgeSettings
 from bridge.store.database import Store, open_store
@@ -197,6 +198,7 @@ def archive_now(settings: BridgeSettings) -> None:
     from bridge.archive.archiver import archive
     from bridge.progress import bar
 
+    give_way()
     with bar("archiving") as progress:
         made = archive(settings, open_store(settings.store_url, create=False), progress=progress)
     for one in made:
@@ -212,6 +214,7 @@ def clean_up_now(settings: BridgeSettings) -> None:
     """Draw the plot, then move the archives to the backup folder."""
     from bridge.archive.cleanup import cleanup
 
+    give_way()
     report = cleanup(settings, open_store(settings.store_url, create=False))
     if report.plot:
         click.echo(f"plot     {report.plot}")

@@ -12,6 +12,7 @@ import click
 from bridge.command import FAILED, with_settings
 from bridge.export.moments import ALLOWED, parse_moment
 from bridge.export.selection import FIRST_MS, LAST_MS, Selection
+from bridge.priority import give_way
 from bridge.settings import BridgeSettings
 from bridge.store.database import open_store
 from mqtt_client import logs
@@ -91,6 +92,7 @@ def plot(
     from bridge.plot.plot import plot_archives
     from bridge.plot.selected import plot_selected
 
+    give_way()
     if not (since or until or nodes or quantities or output):
         click.echo(plot_archives(settings, theme=theme))
         return
@@ -131,6 +133,7 @@ def export(
     target = output if output and to_file else exports.STANDARD_OUTPUT
     selection = _selection(settings, since, until, nodes, quantities)
     store = open_store(settings.store_url, create=False)
+    give_way()
     with bar("exporting") as progress:
         done = exports.export(settings, store, selection, form, target, progress=progress)
     if to_file:

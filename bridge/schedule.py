@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from sqlalchemy import delete, insert, select
 
 from bridge.errors import StoreDamaged
+from bridge.priority import give_way
 from bridge.rollups import keep_rollups
 from bridge.settings import BridgeSettings
 from bridge.store import schema
@@ -68,6 +69,7 @@ def run_schedule(settings: BridgeSettings, store: Store, stop: threading.Event) 
     name = job_name("schedule", settings.bridge_id, settings.bridge_share_group)
     trouble, report_at = "", 0.0
     rollups = keep_rollups(store, stop)
+    give_way()
     while not stop.is_set():
         if time.monotonic() >= report_at:
             report_at = time.monotonic() + REPORT_INTERVAL_S

@@ -1,11 +1,13 @@
 """The schedule goes on when the clock was wrong."""
 
+import os
 import threading
 from collections.abc import Callable
 
 import pytest
 
 from bridge import schedule
+from bridge.priority import NICENESS
 from bridge.schedule import Task, run_schedule
 from bridge.settings import BridgeSettings
 from bridge.store.database import Store, now_ms
@@ -44,3 +46,23 @@ def test_a_run_that_was_noted_under_a_clock_years_ahead_does_not_end_archiving(
         thread.join(30)
 
     assert found.state["rows"] == 3
+
+
+def test_archives_and_the_like_give_way_to_readings(
+    store: Store, bridge_settings: Callable[..., BridgeSettings]
+) -> None:
+    stop = threading.Event()
+    stop.set()
+    nicenesses: list[int] = []
+
+    def run() -> None:
+        nicenesses.append(os.nice(0))
+        run_schedule(bridge_settings(), store, stop)
+        nicenesses.append(os.nice(0))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+
+    before, after = nicenesses
+    assert after == min(19, before + NICENESS)
