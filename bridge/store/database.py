@@ -175,7 +175,7 @@ def _begin_writing(connection: Connection) -> None:
     driver.execute("PRAGMA busy_timeout = 0")
     try:
         _execute_when_free(driver, "BEGIN IMMEDIATE")
-    except sqlite3.OperationalError:
+    except sqlite3.Error:
         connection.exec_driver_sql("BEGIN IMMEDIATE")  # so that its error is SQLAlchemy's
     finally:
         driver.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")

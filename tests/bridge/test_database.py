@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.errors import StoreBusy
+from bridge.errors import StoreBusy, StoreDamaged
 from bridge.store import jobs
 from bridge.store.database import Store, open_store, sqlite_path
 
@@ -54,6 +54,19 @@ def test_a_lock_held_for_too_long_is_told_and_the_next_write_succeeds(
     other.execute("COMMIT")
     jobs.report(store, "forward", {"state": "ok"})
     assert busy_timeout_ms(store) == before_ms == 30_000
+
+
+def test_damage_that_is_met_where_a_write_begins_is_told_as_such(store: Store, other: sqlite3.Connection) -> None:
+    jobs.report(store, "forward", {"state": "ok"})
+    other.execute("UPDATE jobs SET state = 'changed behind its back'")
+    other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    path = sqlite_path(str(store.engine.url))
+    assert isinstance(path, Path)
+    with path.open("r+b") as file:
+        file.write(b"noise" * 200)
+
+    with pytest.raises(StoreDamaged):
+        jobs.report(store, "forward", {"state": "ok"})
 
 
 def test_a_store_that_another_process_is_making_is_waited_for(tmp_path: Path) -> None:
