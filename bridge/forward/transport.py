@@ -94,6 +94,8 @@ class Connection:
         self._head = b""
         """What every POST begins with, as the library has written it for the first one."""
         self._adapt()
+        self._is_under_way = False
+        """Whether a request has begun to go to the server."""
         self._deadline: float | None = None
         self._guard = threading.Lock()
 
@@ -113,6 +115,7 @@ class Connection:
 
     def _on_time(self, ask: Callable[[float], Answer]) -> Answer:
         """Ask with a deadline, at which another thread may end it."""
+        self._is_under_way = False
         deadline = time.monotonic() + self._server.timeout_s
         with self._guard:
             self._deadline = deadline
@@ -152,6 +155,7 @@ class Connection:
         if key is not None:
             lines += b'Idempotency-Key: "%b"\r\n' % key.encode()
         is_kept = False
+        self._is_under_way = True
         try:
             found = exchange(kept.sock, b"%b%b\r\n%b" % (self._head, lines, body))
             if isinstance(found, http.client.HTTPResponse):
@@ -200,6 +204,7 @@ class Connection:
                 if data.startswith(b"POST "):  # its body comes with the next call
                     self.head = data
                     noting._head = _lasting(data)
+                    noting._is_under_way = self.sock is not None  # with TLS: that stands, so the request goes
                 else:
                     data, self.head = self.head + data, b""
                     super().send(data)
@@ -207,7 +212,7 @@ class Connection:
         self._pool.ConnectionCls = AdaptedConnection
 
     def _no_answer(self, exc: Exception, *, late: bool) -> Answer:
-        sent = not isinstance(exc, _NOT_SENT) and not _is_without_tls(exc)
+        sent = not isinstance(exc, _NOT_SENT) and not _is_without_tls(exc, is_under_way=self._is_under_way)
         reason = f"no answer within {self._server.timeout_s:g} s" if late and sent else _reason(exc)
         return Answer(trouble=reason, sent=sent)
 
@@ -275,9 +280,16 @@ def _answer(response: urllib3.BaseHTTPResponse | http.client.HTTPResponse, deadl
     )
 
 
-def _is_without_tls(exc: BaseException) -> bool:
-    """Tell whether no TLS came about, for a wrong certificate or none; a broken connection is another thing."""
-    return isinstance(_innermost(exc), ssl.SSLError) and not isinstance(_innermost(exc), ssl.SSLEOFError)
+def _is_without_tls(exc: BaseException, *, is_under_way: bool) -> bool:
+    """Tell whether no TLS came about, for a wrong certificate or none; a broken connection is another thing.
+
+    That the server misses a certificate of ours comes after the request, which it has not read then (RFC 8446,
+    section 4.4.2.4).
+    """
+    found = _innermost(exc)
+    if not isinstance(found, ssl.SSLError) or isinstance(found, ssl.SSLEOFError):
+        return False
+    return not is_under_way or "CERTIFICATE_REQUIRED" in (found.reason or "")
 
 
 def _innermost(exc: BaseException) -> BaseException:

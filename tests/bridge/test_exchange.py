@@ -1,6 +1,7 @@
 """A kept connection to the server: every form of answer is read as it is meant, and the next request fits on it."""
 
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -8,10 +9,13 @@ from typing import BinaryIO
 
 import pytest
 
-from bridge.forward.answers import Answer
+from bridge.forward.answers import Answer, judge
 from bridge.forward.transport import Connection, Server
+from bridge.provision.certificates import Authority, new_authority, new_key
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+NO_TLS = b"\x17\x03\x03\x00\x20" + 32 * b"x"
+"""What no key of the connection has made; it is sent around TLS."""
 
 
 def _request(stream: BinaryIO) -> bytes:
@@ -27,13 +31,14 @@ def _request(stream: BinaryIO) -> bytes:
 class Answerer:
     """Answers the requests on all its connections with these pieces of bytes, one list a request; then closes."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None) -> None:
         self.answers: list[list[bytes]] = []
         self.requests: list[bytes] = []
         self.connections = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.settimeout(10)
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/data"
+        self._tls = tls
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._listener.getsockname()[1]}/data"
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
@@ -41,13 +46,21 @@ class Answerer:
         while self.answers or not self.connections:
             connection, _ = self._listener.accept()
             self.connections += 1
+            if self._tls:
+                try:
+                    connection = self._tls.wrap_socket(connection, server_side=True)
+                except ssl.SSLError:
+                    return
             with connection, connection.makefile("rb") as stream, suppress(ConnectionError):
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 while self.answers and (request := _request(stream)):
                     self.requests.append(request)
                     pieces = self.answers.pop(0)
                     for piece in pieces:
-                        connection.sendall(piece)
+                        if piece is NO_TLS:
+                            socket.socket.sendall(connection, piece)
+                        else:
+                            connection.sendall(piece)
                     if pieces[-1] == b"":
                         break
 
@@ -57,9 +70,23 @@ class Answerer:
         self._listener.close()
 
 
-@pytest.fixture
-def answerer() -> Iterator[Answerer]:
-    server = Answerer()
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ssl.SSLContext]:
+    """What a server of a private authority needs, with that authority in the environment."""
+    folder, key, authority_key = tmp_path_factory.mktemp("tls"), new_key(), new_key()
+    authority = new_authority(authority_key, "the test's")
+    (folder / "ca.crt").write_bytes(authority)
+    (folder / "server.pem").write_bytes(Authority(authority, authority_key).server(["127.0.0.1"], key) + key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "server.pem")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("REQUESTS_CA_BUNDLE", str(folder / "ca.crt"))
+        yield context
+
+
+@pytest.fixture(params=["http", "https"])
+def answerer(request: pytest.FixtureRequest, tls: ssl.SSLContext) -> Iterator[Answerer]:
+    server = Answerer(tls if request.param == "https" else None)
     yield server
     server.stop()
 
@@ -138,6 +165,39 @@ def test_a_connection_that_ends_without_an_answer_leaves_the_outcome_unknown(ans
     assert (none.status, none.sent) == (None, True)
     assert none.trouble == "remote end closed connection without response"
     assert after.status == 200
+
+
+@pytest.mark.parametrize("answerer", ["https"], indirect=True)
+@pytest.mark.parametrize("before", [[[OK]], []])
+def test_tls_that_breaks_when_the_request_has_gone_leaves_the_outcome_unknown(
+    answerer: Answerer, before: list[list[bytes]]
+) -> None:
+    *_, broken, after = posted(answerer, *before, [NO_TLS, b""], [OK])
+
+    assert judge(broken, unknown_before=False, expect=None).unknown
+    assert after.status == 200
+    assert len(answerer.requests) == len(before) + 2
+
+
+@pytest.mark.parametrize("answerer", ["https"], indirect=True)
+def test_a_server_that_wants_a_certificate_of_ours_has_taken_nothing(
+    answerer: Answerer, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "verify_mode", ssl.CERT_REQUIRED)
+
+    (refused,) = posted(answerer, [OK])
+
+    assert not refused.sent
+    assert "certificate required" in refused.trouble
+
+
+@pytest.mark.parametrize("answerer", ["https"], indirect=True)
+def test_a_server_of_another_authority_has_taken_nothing(answerer: Answerer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+
+    (refused,) = posted(answerer, [OK])
+
+    assert not refused.sent
 
 
 def test_what_the_server_says_beside_is_noted(answerer: Answerer) -> None:
