@@ -26,8 +26,27 @@ _WRITE_RANGE = (
 )
 
 
+_COMMITTED, _LOST = int(RangeKind.COMMITTED), int(RangeKind.LOST)
+
+
 class Source:
     """One epoch of one node."""
+
+    __slots__ = (
+        "_saved",
+        "_saved_start",
+        "_through",
+        "_unsaved",
+        "committed",
+        "epoch",
+        "id",
+        "is_announced",
+        "lost",
+        "new_repeats",
+        "node",
+        "node_id",
+        "start",
+    )
 
     def __init__(self, source_id: int, node_id: int, node: str, epoch: str, start: int | None) -> None:
         self.id = source_id
@@ -41,8 +60,8 @@ class Source:
         self.new_repeats = 0
         self.is_announced = False
         """The node's info names it as the epoch of its new readings."""
-        self._saved: dict[RangeKind, dict[int, int]] = {RangeKind.COMMITTED: {}, RangeKind.LOST: {}}
-        self._unsaved: dict[RangeKind, dict[int, int]] = {}
+        self._saved: dict[tuple[int, int], int] = {}  # rows of ``ranges``: kind and first, last
+        self._unsaved = self._saved
         self._saved_start = start
         self._through = 0
 
@@ -111,18 +130,17 @@ class Source:
 
     def changes(self) -> tuple[list[tuple[int, int, int, int]], list[tuple[int, int, int]]]:
         """Return rows of ``ranges`` to write and keys of rows to delete since the last :meth:`saved`."""
-        written: list[tuple[int, int, int, int]] = []
-        removed: list[tuple[int, int, int]] = []
-        for kind, intervals in ((RangeKind.COMMITTED, self.committed), (RangeKind.LOST, self.lost)):
-            before = self._saved[kind]
-            now = self._unsaved[kind] = dict(intervals)
-            written += [(self.id, int(kind), first, last) for first, last in now.items() if before.get(first) != last]
-            removed += [(self.id, int(kind), first) for first in before if first not in now]
+        before = self._saved
+        self._unsaved = now = {(_COMMITTED, first): last for first, last in self.committed}
+        if self.lost:
+            now |= {(_LOST, first): last for first, last in self.lost}
+        written = [(self.id, *key, last) for key, last in now.items() if before.get(key) != last]
+        removed = [(self.id, *key) for key in before if key not in now]
         return written, removed
 
     def saved(self) -> None:
         """Note that the last :meth:`changes` are in the database."""
-        self._saved |= self._unsaved
+        self._saved = self._unsaved
         self._saved_start = self.start
         self.new_repeats = 0
 
@@ -157,7 +175,7 @@ class Source:
     def restore(self, kind: int, first: int, last: int) -> None:
         """Take in a range as the database has it."""
         (self.committed if kind == RangeKind.COMMITTED else self.lost).add(first, last)
-        self._saved[RangeKind(kind)][first] = last
+        self._saved[kind, first] = last
 
 
 def _epoch_of(info: str | None) -> object:
