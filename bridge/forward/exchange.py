@@ -46,7 +46,7 @@ def exchange(connection: socket.socket, request: bytes) -> tuple[Answer, bool] |
     data = connection.recv(_RECEIVED_BYTES)
     plain = _plain(data)
     if plain is None:
-        response = http.client.HTTPResponse(cast(socket.socket, _Replay(connection, data)), method="POST")
+        response = FinalResponse(cast(socket.socket, _Replay(connection, data)), method="POST")
         response.begin()
         return response
     with suppress(OSError):
@@ -82,6 +82,20 @@ def _plain(data: bytes) -> _Plain | None:
     if not (length.isascii() and length.isdigit()) or len(length) > 9 or int(length) > _LONGEST_PLAIN:
         return None
     return _Plain(status, headers, match.end(), match.end() + int(length))
+
+
+class FinalResponse(http.client.HTTPResponse):
+    """The answer behind interim ones, of which the standard library passes over status 100 alone (RFC 9110 §15.2).
+
+    Another one that counted as the answer would leave the real one to the next request.
+    """
+
+    def _read_status(self) -> tuple[str, int, str]:
+        while True:
+            found: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]  # the types do not know it
+            if found[1] >= http.client.OK:
+                return found
+            http.client.parse_headers(self.fp)
 
 
 class _Replay(io.RawIOBase):

@@ -29,7 +29,7 @@ from urllib3.connection import HTTPConnection
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ProxyError
 
 from bridge.forward.answers import Answer
-from bridge.forward.exchange import exchange
+from bridge.forward.exchange import FinalResponse, exchange
 from mqtt_client.errors import SettingsError
 from mqtt_client.setting_values import Secret
 
@@ -195,6 +195,7 @@ class Connection:
 
         class AdaptedConnection(plain):  # type: ignore[valid-type, misc]  # of HTTP or HTTPS
             head = b""
+            response_class = FinalResponse
 
             def connect(self) -> None:
                 super().connect()

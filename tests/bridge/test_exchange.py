@@ -159,6 +159,15 @@ def test_a_body_that_breaks_off_is_told_as_such(answerer: Answerer, pieces: list
     assert after.complete
 
 
+def test_interim_answers_are_passed_over_and_shift_no_later_answer(answerer: Answerer) -> None:
+    hint, own = b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n", OK.replace(b"ok", b"%d.")
+
+    answers = posted(answerer, [hint, own % 0], [hint + hint, own % 1], [own % 2])
+
+    assert [(answer.status, answer.body) for answer in answers] == [(200, b"0."), (200, b"1."), (200, b"2.")]
+    assert answerer.connections == 1
+
+
 def test_a_connection_that_ends_without_an_answer_leaves_the_outcome_unknown(answerer: Answerer) -> None:
     _, none, after = posted(answerer, [OK], [b""], [OK])
 
