@@ -31,7 +31,7 @@ class ParquetWriter:
             import pyarrow
             from pyarrow import parquet
         except ImportError as exc:
-            raise PersonNeeded("Parquet needs pyarrow: pip install 'mqtt-sensor-bridge[parquet]'") from exc
+            raise PersonNeeded("Parquet needs pyarrow: install this project with [bridge,parquet]") from exc
         self._arrow: Any = pyarrow
         self._parquet: Any = parquet
         self._folder = folder
