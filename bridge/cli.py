@@ -20,8 +20,12 @@ from bridge.settings import BridgeSettings
 from bridge.store.database import Store, open_store
 from mqtt_client import logs
 from mqtt_client.errors import SettingsError
+from mqtt_client.settings import env_file_variables
+from mqtt_client.unknown_names import unknown_names
 from mqtt_client.version import own_version
 
+PREFIXES = ("MQTT_", "SERVER_", "STORE_", "ARCHIVE_", "CLEANUP_", "BACKUP_")
+"""Of settings that are the bridge's alone, or both programs'."""
 LETTER_ID = click.IntRange(0, 2**63 - 1)
 JOBS = ("ingest", "forward", "archive", "alarms", "web")
 
@@ -126,6 +130,8 @@ def check(settings: BridgeSettings) -> None:
     click.echo(f"settings    right; time zone {settings.timezone.key}")
     for doubt in settings.doubts():
         click.echo(f"note        {doubt}")
+    for told in unknown_names(env_file_variables(click.get_current_context().obj), BridgeSettings, PREFIXES):
+        click.echo(f"note        {logs.escape(told)}")
     click.echo(f"store       {settings.store_url.rpartition('@')[2]}, id {store.id}")
     store.close()
     for variable, folder in (
@@ -151,7 +157,7 @@ def _check_folder(variable: str, folder: Path) -> None:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as exc:
-        fault = f"{variable}: {str(folder)!r} cannot be written ({exc}); allowed is a writable folder"
+        fault = f"{variable}: {str(folder)!r} cannot be written ({exc.strerror}); allowed is a writable folder"
         raise SettingsError([fault]) from exc
 
 

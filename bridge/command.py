@@ -33,6 +33,8 @@ def with_settings(command: Callable[Concatenate[BridgeSettings, P], None]) -> Ca
             for line in str(exc).splitlines():
                 click.echo(f"mqtt-bridge: {logs.escape(line)}", err=True)
             sys.exit(USAGE_OR_SETTINGS)
+        except BrokenPipeError:
+            raise  # whoever read has enough, as head does: click ends without a word
         except (SensorBridgeError, OSError) as exc:
             click.echo(f"mqtt-bridge: {logs.escape(str(exc))}", err=True)
             sys.exit(FAILED)

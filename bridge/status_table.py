@@ -8,6 +8,9 @@ from bridge.status import NodeStatus, Status, format_age, format_values
 from bridge.store.database import now_ms
 from mqtt_client.logs import escape as escape_control
 
+LONGEST_NAME = len("cpu_temperature")
+"""Of the quantities that have a unit; on a narrow terminal no name is cut."""
+
 
 def show(status: Status) -> None:
     """Print the status; what is wrong comes last, where the eye ends."""
@@ -56,7 +59,7 @@ def _numbers(status: Status) -> Table:
 def _nodes(nodes: list[NodeStatus]) -> Table:
     table = Table(title="nodes", title_justify="left")
     for heading in ("node", "state", "last reading", "ago", "in its outbox", "full in", "lost", "clock"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold", min_width=LONGEST_NAME if heading == "last reading" else None)
     colours = {"online": "green", "offline": "red", "late": "yellow"}
     for node in nodes:
         colour = colours.get(node.state, "default")

@@ -1,6 +1,5 @@
 """What ``mqtt-node check`` finds: one line for each thing that is right or wrong. It changes nothing."""
 
-import difflib
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -15,11 +14,11 @@ from mqtt_client.sensors.quality import Quality
 from mqtt_client.sensors.registry import make_sensors
 from mqtt_client.sensors.sampler import PAUSES_S
 from mqtt_client.sensors.sensor import Sensor
-from mqtt_client.settings import NodeSettings, described
+from mqtt_client.settings import NodeSettings
 from mqtt_client.status import NEVER_RECEIPTED, is_running
+from mqtt_client.unknown_names import unknown_names
 
 PREFIXES = ("MQTT_", "NODE_", "OUTBOX_", "SAMPLE_")
-CLOSE = 0.85
 
 
 class Finding(NamedTuple):
@@ -42,16 +41,7 @@ def find(settings: NodeSettings) -> Iterator[Finding]:
 
 def strangers(variables: Mapping[str, str]) -> Iterator[Finding]:
     """Tell the variables of an env file that are nearly one of ours, or look like ours and are not."""
-    settings = described(NodeSettings)
-    known = set(settings) | {alias for setting in settings.values() for alias in setting.aliases}
-    for name in variables:
-        if name in known or name.removesuffix("_FILE") in known:
-            continue
-        close = difflib.get_close_matches(name, known, 1, CLOSE)
-        if close:
-            yield Finding("note", f"{name}: no such setting; did you mean {close[0]}?")
-        elif name.startswith(PREFIXES):
-            yield Finding("note", f"{name}: no such setting")
+    yield from (Finding("note", told) for told in unknown_names(variables, NodeSettings, PREFIXES))
 
 
 def read_once(sensor: Sensor, settings: NodeSettings) -> tuple[dict[str, float], list[str]]:

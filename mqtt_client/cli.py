@@ -17,7 +17,7 @@ env_file = click.option(
 )
 
 
-@click.group()
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(own_version(), prog_name="mqtt-node")
 def main() -> None:
     """Take readings from sensors and bring each of them to the bridge, once."""

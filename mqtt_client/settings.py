@@ -289,7 +289,9 @@ def env_file_variables(env_file: Path | None = None) -> dict[str, str]:
         with source.open(encoding="utf-8-sig") as stream:
             lines = list(parse_stream(stream))
     except (OSError, UnicodeDecodeError) as exc:
-        raise SettingsError([f"--env-file: cannot read {str(source)!r} ({exc}); allowed is a UTF-8 file"]) from exc
+        raise SettingsError(
+            [f"--env-file: cannot read {str(source)!r} ({_why(exc)}); allowed is a UTF-8 file"]
+        ) from exc
     unreadable = [line for line in lines if line.error or (line.key and line.value is None)]
     if unreadable:
         numbers = ", ".join(str(line.original.line) for line in unreadable)
@@ -336,7 +338,7 @@ def _value(variable: str, setting: Setting[T], variables: Mapping[str, str]) -> 
         return setting.parse(given if given or explicitly_none else setting.default)
     except (ValueError, OSError) as exc:
         shown = "***" if setting.secret else without_password(repr(given))
-        reason = f" ({exc})" if str(exc) else ""
+        reason = f" ({_why(exc)})" if str(exc) else ""
         raise SettingsError([f"{name}: {shown} was given{reason}; allowed is {setting.allowed}"]) from None
 
 
@@ -352,11 +354,16 @@ def _given(variable: str, setting: Setting[T], variables: Mapping[str, str]) -> 
     return name, text
 
 
+def _why(exc: Exception) -> str:
+    """Return an error's words; of the system's without number and path, which are told already."""
+    return getattr(exc, "strerror", None) or str(exc)
+
+
 def _secret_in(name: str, source: str) -> str:
     try:
         found = path(source).read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as exc:
-        reason = "not UTF-8" if isinstance(exc, UnicodeDecodeError) else str(exc)
+        reason = "not UTF-8" if isinstance(exc, UnicodeDecodeError) else _why(exc)
         raise SettingsError([f"{name}: {source!r} was given ({reason}); allowed is a readable UTF-8 file"]) from None
     if not found:
         raise SettingsError([f"{name}: {source!r} was given, and is empty; allowed is a file with the secret in it"])

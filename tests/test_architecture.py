@@ -26,6 +26,7 @@ CONTRACT = {
     "expiry",
     "settings",
     "setting_values",
+    "unknown_names",
     "lock",
     "logs",
     "probe",

@@ -247,7 +247,7 @@ class TestSecrets:
             {"MQTT_PASSWORD_FILE": "missing", "SERVER_TOKEN_FILE": "empty", "WEB_PASSWORD_FILE": "latin-1"},
         )
 
-        assert faults[0].startswith("MQTT_PASSWORD_FILE: 'missing' was given ([Errno 2]")
+        assert faults[0].startswith("MQTT_PASSWORD_FILE: 'missing' was given (No such file or directory)")
         assert faults[1].startswith("SERVER_TOKEN_FILE: 'empty' was given, and is empty")
         assert faults[2] == "WEB_PASSWORD_FILE: 'latin-1' was given (not UTF-8); allowed is a readable UTF-8 file"
 

@@ -234,7 +234,7 @@ def _told(output: Path) -> Iterator[None]:
     """Turn the system's errors, and those of files that are no archives, into one line."""
     try:
         yield
-    except (TryLater, PersonNeeded):
+    except (TryLater, PersonNeeded, BrokenPipeError):
         raise
     except NoArchive as exc:
         raise TryLater(f"cannot export: {exc}") from exc

@@ -137,7 +137,12 @@ def open_store(url: str, *, create: bool = True) -> Store:
                 raise StoreUnusable(f"STORE_URL: cannot make the folder {str(file.parent)!r}: {exc}") from exc
         elif not file.exists():
             raise StoreUnusable(f"STORE_URL: there is no store at {str(file)!r} yet; `mqtt-bridge run` makes it")
-    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S} if file is not None else {})
+    try:
+        engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S} if file is not None else {})
+    except ImportError as exc:
+        raise StoreUnusable(
+            "STORE_URL: PostgreSQL needs psycopg: install this project with [bridge,postgres]"
+        ) from exc
     if file is not None:
         _set_up_sqlite(engine)
     try:

@@ -54,14 +54,13 @@ def take(settings: BridgeSettings, job: str) -> Lock:
     Raises:
         LockHeld: another process does this job.
     """
-    title = f"mqtt-bridge {job}"
     file = sqlite_path(settings.store_url)
     if file is None:
         from bridge.store.leases import Lease
 
-        return Lease(settings.store_url, name_of(settings, job), title)
+        return Lease(settings.store_url, name_of(settings, job), job)
     file.parent.mkdir(parents=True, exist_ok=True)
-    return Beside(lock_path(file, job), title)
+    return Beside(lock_path(file, job), job)
 
 
 def lock_path(file: Path, job: str) -> Path:

@@ -61,7 +61,7 @@ class Replay:
                     if values:
                         yield reader.line_num, values
         except (OSError, UnicodeDecodeError, csv.Error) as exc:
-            raise SensorFailed(f"{self._path}: {exc}") from exc
+            raise SensorFailed(f"{self._path}: {getattr(exc, 'strerror', None) or exc}") from exc
 
     def _header(self, cells: list[str]) -> list[str | None]:
         names = [cell.strip() for cell in cells]

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from bridge.settings import BridgeSettings
 from bridge.store.database import Store, open_store
 from bridge.store.intake import Intake, Message
+from bridge.store.locks import held
+from mqtt_client.settings import NodeSettings, described, load
 from mqtt_client.topics import Topics
 from tests.processes import python
 from tests.wire import reading
@@ -70,6 +73,18 @@ def test_check_names_the_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
     assert done.returncode == 2
     assert "ARCHIVE_DIRECTORY" in done.stderr
+
+
+def test_check_tells_names_that_are_nearly_ours_and_leaves_the_node_s_alone() -> None:
+    node = "".join(f"{name}=\n" for name in described(NodeSettings))
+    Path("my.env").write_text(f"SEND_INTERVALL=2\nSERVER_ADDRESS=http://x\n{node}", encoding="utf-8")
+
+    notes = [line for line in run("check", "--env-file", "my.env").stdout.splitlines() if line.startswith("note")]
+
+    assert notes == [
+        "note        SEND_INTERVALL: no such setting; did you mean SEND_INTERVAL?",
+        "note        SERVER_ADDRESS: no such setting",
+    ]
 
 
 def test_an_env_file_that_is_missing_is_named() -> None:
@@ -170,3 +185,31 @@ def test_output_is_utf_8_in_any_locale(store: Store) -> None:
 
     assert done.returncode == 0
     assert "°C" in done.stdout.decode("utf-8")
+
+
+def test_the_status_on_a_narrow_terminal_cuts_no_quantity_off(store: Store) -> None:
+    done = run("status", COLUMNS="80")
+
+    assert "temperature" in done.stdout
+    assert "…" not in done.stdout
+
+
+def test_a_reader_that_has_enough_ends_an_export_without_a_word(store: Store) -> None:
+    read, write = os.pipe()
+    os.close(read)
+
+    done = subprocess.run(
+        python("-m", "bridge", "export"), stdout=write, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+    )
+    os.close(write)
+
+    assert done.returncode == 1
+    assert done.stderr == ""
+
+
+def test_a_lock_that_is_held_is_told_under_the_name_of_the_program_once(store: Store) -> None:
+    with held(load(BridgeSettings, {}), "ingest"):
+        done = run("run", "--only", "ingest")
+
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"mqtt-bridge: ingest: process {os.getpid()} does this already")

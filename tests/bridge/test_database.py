@@ -1,6 +1,7 @@
-"""The store's write lock between processes."""
+"""The store's write lock between processes, and what keeps it from being opened."""
 
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.errors import StoreBusy, StoreDamaged
+from bridge.errors import StoreBusy, StoreDamaged, StoreUnusable
 from bridge.store import jobs
 from bridge.store.database import Store, open_store, sqlite_path
 
@@ -87,3 +88,10 @@ def test_a_store_that_another_process_is_making_is_waited_for(tmp_path: Path) ->
     assert freed
     assert opened.id
     opened.close()
+
+
+def test_postgresql_without_its_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+
+    with pytest.raises(StoreUnusable, match=r"psycopg: install this project with \[bridge,postgres\]"):
+        open_store("postgresql+psycopg://bridge@127.0.0.1:1/readings")
