@@ -15,7 +15,9 @@ ALL: dict[str, Setting[object]] = described(NodeSettings) | described(BridgeSett
 
 def lines_of(variable: str, setting: Setting[object]) -> list[str]:
     """Return the lines of .env.example for one setting."""
-    lines = [f"# {setting.help[0].upper()}{setting.help[1:]}. Allowed: {setting.allowed}."]
+    words = setting.help.removeprefix("s ")
+    words = words[0].upper() + words[1:] if words == setting.help else f"Seconds {words}"
+    lines = [f"# {words}. Allowed: {setting.allowed}."]
     lines += [f"# {alias} is read too." for alias in setting.aliases]
     lines += [f"# {variable}_FILE reads it from a file."] if setting.secret else []
     return [*lines, f"#{variable}={setting.default}"]
