@@ -26,7 +26,7 @@ _FRENCH = {
     "{why} at {where}": "{why}, à {where}",
     # the broker
     "{why}, again and again soon after it began: does the network cut it, or has a second bridge this BRIDGE_ID?": (
-        "{why}, sans cesse, peu après son début : le réseau la coupe-t-il, ou un second bridge a-t-il ce BRIDGE_ID ?"
+        "{why}, sans cesse, peu après son début : le réseau la coupe-t-il, ou un second pont a-t-il ce BRIDGE_ID ?"
     ),
     "not connected yet": "pas encore connecté",
     "the connection to the broker ended": "la liaison avec le broker s'est rompue",

@@ -107,7 +107,7 @@ def alarms(facts: Facts, text: Texts, *, has_rules: bool) -> Children:
             [
                 html.Li(
                     [
-                        badge("still" if one.severity in ("critical", "error", "alarm") else "waiting", one.severity),
+                        badge("still" if one.severity == "critical" else "waiting", text(f"severity_{one.severity}")),
                         html.Span(escape(one.text)),
                         html.Span(
                             text("alarm_since", age=text.age((facts.at_ms - one.since_ms) / 1000)), className="age"
