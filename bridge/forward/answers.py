@@ -138,7 +138,7 @@ def _told(answer: Answer) -> str:
     except ValueError:
         phrase = ""
     if answer.location:
-        phrase += f" to {answer.location[:_SHOWN]}"
+        phrase += f" to {answer.location[:_SHOWN]}".replace("\0", "")
     shown = (
         " ".join(_TAG.sub(" ", body_text(answer.body, 10 * _SHOWN)).split())[:_SHOWN] if answer.status >= 300 else ""
     )

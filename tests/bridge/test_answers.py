@@ -101,6 +101,10 @@ def test_any_retry_after_is_read_as_a_bounded_wait_or_not_at_all(text: str | Non
     assert wait_s is None or 0 <= wait_s <= LONGEST_RETRY_AFTER_S
 
 
+def test_an_address_of_the_server_becomes_a_text_without_nul() -> None:
+    assert verdict(Answer(302, location="http://a\0b")).told.startswith("302 Found to http://ab ")
+
+
 def test_a_date_in_the_past_asks_for_no_wait() -> None:
     assert retry_after_s("Sun, 06 Nov 1994 08:49:37 GMT", NOW) == 0
 
