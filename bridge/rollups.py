@@ -20,7 +20,7 @@ from mqtt_client.errors import StorageFull
 log = logging.getLogger("rollups")
 
 LOOK_S = 0.25
-GIVE_WAY_S = 0.004
+GIVE_WAY_S = 0.002
 """Between two transactions: longer than a waiting writer sleeps before it looks at the lock again."""
 RETRY_S = 5.0
 PRUNE_EVERY_S = 3600.0
@@ -65,8 +65,10 @@ class _Keeper:
     def turn(self) -> None:
         """Add up all that is queued; once an hour forget what is too old."""
         if self._changes.seen():
-            while not self._stop.is_set() and self._rollups.add():
+            self._rollups.add()
+            while self._rollups.more_wait and not self._stop.is_set():
                 self._stop.wait(GIVE_WAY_S)
+                self._rollups.add()
         if time.monotonic() >= self._prune_at:
             self._prune()
             self._prune_at = time.monotonic() + PRUNE_EVERY_S

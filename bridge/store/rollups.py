@@ -88,6 +88,8 @@ class Rollups:
         self._store = store
         self._series: dict[Key, int | None] = {}
         self._of_node: dict[int, int] = {}
+        self.more_wait = False
+        """Whether the last :meth:`add` left some in the queue; what came since is not worth a transaction yet."""
 
     def add(self) -> int:
         """Add up some queued readings in one transaction; return how many, 0 when none wait.
@@ -105,6 +107,7 @@ class Rollups:
                 break
             taken.append(number)
             readings += _readings.decode(text)
+        self.more_wait = len(taken) < len(rows) or len(rows) == QUEUED_AT_ONCE
         if not taken:
             return 0
         with self._store.write() as connection:
