@@ -8,6 +8,7 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import insert, update
 
+from bridge.alarms.rules import SEVERITIES
 from bridge.settings import BridgeSettings
 from bridge.store import schema
 from bridge.store.database import Store, now_ms
@@ -161,6 +162,21 @@ def test_a_french_page_says_in_french_why_readings_stand_still(client: FlaskClie
     assert "pas de liaison avec le broker : le broker pi:1883 est injoignable : connexion refusée" in french
     assert f"no connection to the broker: {reason}" in english
     assert reason not in french
+
+
+@pytest.mark.parametrize(
+    ("severity", "said"), zip(SEVERITIES, ("information", "avertissement", "critique"), strict=True)
+)
+def test_a_french_page_says_how_severe_an_alarm_is_in_french(
+    client: FlaskClient, store: Store, severity: str, said: str
+) -> None:
+    row = {"rule": "hot", "node": "kitchen", "severity": severity, "since_ms": 1, "raised_ms": 1, "text": "hot"}
+    with store.write() as connection:
+        connection.execute(insert(schema.alarms).values(what="main temperature", **row))
+
+    page = json.dumps(client.get("/_dash-layout?lang=fr").json, ensure_ascii=False)
+
+    assert f'"{said}"' in page
 
 
 def test_what_was_read_once_stays_with_the_reason_why_it_is_old(
