@@ -8,7 +8,6 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import insert, update
 
-from bridge.alarms.rules import SEVERITIES
 from bridge.settings import BridgeSettings
 from bridge.store import schema
 from bridge.store.database import Store, now_ms
@@ -165,7 +164,7 @@ def test_a_french_page_says_in_french_why_readings_stand_still(client: FlaskClie
 
 
 @pytest.mark.parametrize(
-    ("severity", "said"), zip(SEVERITIES, ("information", "avertissement", "critique"), strict=True)
+    ("severity", "said"), [("info", "information"), ("warning", "avertissement"), ("critical", "critique")]
 )
 def test_a_french_page_says_how_severe_an_alarm_is_in_french(
     client: FlaskClient, store: Store, severity: str, said: str
