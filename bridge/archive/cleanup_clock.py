@@ -4,10 +4,9 @@ A clock is believed while it is near the last clean-up's time. After a leap,
 which a long time switched off is too, it is believed once it has gone on from
 there for a week: who has a wrong clock has a week to see it, and who was away
 keeps files a week longer. Both times are kept in the store's ``meta``; what a
-power cut takes back, or a full disk does not take, is the last look.
+power cut takes back is the last look.
 """
 
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import delete, insert, select
@@ -25,10 +24,13 @@ LEAPT = "cleanup_clock_leapt_ms"
 LAST_RUN = "last_cleanup_ms"
 """What the schedule knows of the last clean-up: a store of an earlier release has this alone."""
 
+_unsaved: dict[str, dict[str, int]] = {}
+"""By the store's id: what a full store did not take, which this process goes on from."""
+
 
 def doubt(store: Store, now: datetime, cleanup_interval_s: float) -> str:
     """Look at the clock once in each clean-up; return why it is not believed, nothing where it is."""
-    known = _known(store)
+    known = _unsaved.get(store.id) or _known(store)
     now_ms, week_ms = to_ms(now), int(WEEK / timedelta(milliseconds=1))
     believed_ms, leapt_ms = known.get(BELIEVED, known.get(LAST_RUN, now_ms)), known.get(LEAPT)
     if abs(now_ms - believed_ms) <= max(week_ms, int(2000 * cleanup_interval_s)):
@@ -37,8 +39,12 @@ def doubt(store: Store, now: datetime, cleanup_interval_s: float) -> str:
         leapt_ms = now_ms
     elif now_ms >= leapt_ms + week_ms:
         leapt_ms = None
-    with suppress(TryLater):  # old backups may be what fills the disk
-        _keep(store, {BELIEVED: now_ms} if leapt_ms is None else {BELIEVED: believed_ms, LEAPT: leapt_ms})
+    times_ms = {BELIEVED: now_ms} if leapt_ms is None else {BELIEVED: believed_ms, LEAPT: leapt_ms}
+    try:
+        _keep(store, times_ms)
+        _unsaved.pop(store.id, None)
+    except TryLater:  # old backups may be what fills the disk
+        _unsaved[store.id] = times_ms
     if leapt_ms is None:
         return ""
     return (

@@ -392,12 +392,13 @@ def test_old_backups_make_room_also_where_the_store_s_disk_is_full(
     def full(_store: Store) -> NoReturn:
         raise StorageFull("no room")
 
-    settings = make(beside, BACKUP_KEEP_DAYS=2)
+    settings = make(beside, BACKUP_KEEP_DAYS=12)
     today = datetime.now(UTC)
     cleanup(settings, store, now=today)
     monkeypatch.setattr(Store, "write", full)
 
-    report = cleanup(settings, store, now=today + days(3))
+    reports = [cleanup(settings, store, now=today + days(day)) for day in range(1, 15)]
 
-    assert len(report.deleted) == 2
+    assert [report.doubt for report in reports] == [""] * 14
+    assert sum(len(report.deleted) for report in reports) == 2
     assert names(beside) == []
