@@ -7,7 +7,7 @@ PYTHONS := python3.13 python3.12 python3.11 python3.14 python3
 .PHONY: help demo test test-compose test-office libreoffice torture fuzz bench bench-growth bench-peers lint format clean mosquitto npm programs
 
 help: ## show this
-	@sed -n 's/^\([a-z-]*\):[^#]*## /make \1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-12s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):[^#]*## /make \1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-18s %s\n' "$$name" "$$text"; done
 
 demo: .venv/demo ## watch readings travel, broker to archive; ends on Ctrl-C, or after SECONDS=60
 	@$(VENV)/python examples/demo.py $(if $(SECONDS),--seconds $(SECONDS)) $(DEMO)
@@ -31,8 +31,8 @@ fuzz: .venv/fuzz ## send what strangers could send to every door, for SECONDS=60
 	        | grep -E '^(Done|==)|Error|Traceback|artifact'; \
 	done; ! ls fuzz/findings/* 2> /dev/null
 
-BENCHMARKS := ingest forward latency outbox archive plot
-bench: .venv/dev mosquitto ## measure beside peers and limits (some minutes; best on a quiet machine)
+BENCHMARKS := ingest forward latency outbox archive plot charts
+bench: .venv/dev mosquitto ## measure beside limits (some minutes; best on a quiet machine)
 	@for benchmark in $(BENCHMARKS); do $(VENV)/python -m benchmarks.$$benchmark || exit; done
 
 bench-growth: .venv/dev programs ## measure what grows: a fleet of 10,000 nodes, several bridges, exports, sizes (12 minutes)
