@@ -47,9 +47,11 @@ class Answerer:
             connection, _ = self._listener.accept()
             self.connections += 1
             if self._tls:
+                connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
                 try:
-                    connection = self._tls.wrap_socket(connection, server_side=True)
+                    connection.do_handshake()
                 except ssl.SSLError:
+                    _outlast(connection)
                     return
             with connection, connection.makefile("rb") as stream, suppress(ConnectionError):
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -68,6 +70,14 @@ class Answerer:
         """Wait for its end."""
         self._thread.join(10)
         self._listener.close()
+
+
+def _outlast(connection: socket.socket) -> None:
+    """Close after the other side: to close over what is unread resets the connection, and the alert may be lost."""
+    with connection, suppress(ConnectionError):
+        connection.settimeout(10)
+        while socket.socket.recv(connection, 65_536):
+            pass
 
 
 @pytest.fixture(scope="module")
