@@ -85,10 +85,8 @@ def _run_job(settings: BridgeSettings, name: str, stop: threading.Event) -> None
     from bridge.store import locks
 
     job = _job(name)
-    if name in (
-        "ingest",
-        "forward",
-    ):  # bursts make many objects and no cycles: looking took a tenth of the time
+    if name in ("ingest", "forward"):
+        # Bursts make many objects and no cycles: looking for those took a tenth of the time.
         gc.freeze()
         gc.set_threshold(50_000)
     store = open_store(settings.store_url)

@@ -69,9 +69,7 @@ class Burst:
             self.repeats += 1
             return False
         self.rows.append(row)
-        newest = self._newest.get(row.node_id)
-        if newest is None or row.time_ms >= newest.time_ms:
-            self._newest[row.node_id] = row
+        self._note_newest(row)
         return True
 
     def take_run(self, source: Source, readings: list[Reading]) -> bool:
@@ -95,11 +93,13 @@ class Burst:
         )
         rows: list[Row] = list(map(_as_row, zip(*columns, strict=False)))  # ends with the shortest
         self.rows += rows
-        newest = max(rows, key=_TIME_MS)
-        known = self._newest.get(source.node_id)
-        if known is None or newest.time_ms >= known.time_ms:
-            self._newest[source.node_id] = newest
+        self._note_newest(max(rows, key=_TIME_MS))
         return True
+
+    def _note_newest(self, row: Row) -> None:
+        known = self._newest.get(row.node_id)
+        if known is None or row.time_ms >= known.time_ms:
+            self._newest[row.node_id] = row
 
     def content(self, row: Row) -> tuple[object, ...] | None:
         """Return what the burst's own row of the same identity says, None where it has none."""
