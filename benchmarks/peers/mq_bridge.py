@@ -11,10 +11,9 @@ default. It sends no key; its log is not started.
 
 import json
 
-from benchmarks.peers.peer import READINGS, Peer, Way, environment
+from benchmarks.peers.peer import READINGS, PythonPeer, Way
 from tests.processes import Process
 
-VERSION = "1.2.0"
 PROGRAM = """
 import json, sys
 from mq_bridge import Route
@@ -22,16 +21,12 @@ Route.from_config(json.loads(sys.argv[1]), "readings").run()
 """
 
 
-class MqBridge(Peer):
+class MqBridge(PythonPeer):
     """Acknowledges a batch after it was posted."""
 
     name = "mq-bridge"
+    version = "1.2.0"
     client_id = "mq-bridge"
-
-    def install(self) -> str:
-        """Install it from PyPI."""
-        environment("mq-bridge", f"mq-bridge=={VERSION}")
-        return f"mq-bridge {VERSION}"
 
     def start(self, way: Way) -> Process:
         """Start its route."""
@@ -49,5 +44,5 @@ class MqBridge(Peer):
         }
         http = {"url": way.url, "method": "POST", "custom_headers": {"Content-Type": "application/json"}}
         configuration = {"routes": {"readings": {"input": {"mqtt": mqtt}, "output": {"http": http}}}}
-        python = environment("mq-bridge", f"mq-bridge=={VERSION}") / "python"
-        return Process([str(python), "-c", PROGRAM, json.dumps(configuration)], way.folder / "mq-bridge.log")
+        python = self.program("python")
+        return Process([python, "-c", PROGRAM, json.dumps(configuration)], way.folder / "mq-bridge.log")

@@ -8,10 +8,9 @@ passed on as JSON, log from WARNING on. Its service has no kept connections.
 
 import os
 
-from benchmarks.peers.peer import READINGS, Peer, Way, environment
+from benchmarks.peers.peer import READINGS, PythonPeer, Way
 from tests.processes import Process
 
-VERSION = "0.36.1"
 CONFIGURATION = """
 [defaults]
 hostname = '127.0.0.1'
@@ -35,22 +34,18 @@ targets = http:receiver
 """
 
 
-class Mqttwarn(Peer):
+class Mqttwarn(PythonPeer):
     """Acknowledges what it has read, then posts from a queue in memory."""
 
     name = "mqttwarn"
+    version = "0.36.1"
     client_id = "mqttwarn"
-
-    def install(self) -> str:
-        """Install it from PyPI."""
-        environment("mqttwarn", f"mqttwarn=={VERSION}")
-        return f"mqttwarn {VERSION}"
 
     def start(self, way: Way) -> Process:
         """Write its configuration and start it."""
         file = way.folder / "mqttwarn.ini"
         text = CONFIGURATION.format(port=way.broker_port, url=way.url, readings=READINGS)
         file.write_text(text, encoding="utf-8")
-        program = environment("mqttwarn", f"mqttwarn=={VERSION}") / "mqttwarn"
+        program = self.program("mqttwarn")
         variables = {**os.environ, "MQTTWARNINI": str(file)}
-        return Process([str(program)], way.folder / "mqttwarn.log", variables, way.folder)
+        return Process([program], way.folder / "mqttwarn.log", variables, way.folder)

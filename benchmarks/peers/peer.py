@@ -46,6 +46,21 @@ class Peer(ABC):
         """Start it."""
 
 
+class PythonPeer(Peer):
+    """A contestant from PyPI, whose package has its name, in an environment of its own."""
+
+    version: str
+
+    def install(self) -> str:
+        """Install it from PyPI."""
+        self.program("python")
+        return f"{self.name} {self.version}"
+
+    def program(self, name: str) -> str:
+        """Return the path of a program in its environment."""
+        return str(environment(self.name, f"{self.name}=={self.version}") / name)
+
+
 def environment(name: str, *packages: str) -> Path:
     """Return the folder of programs of a Python environment with these packages, made at first use.
 
