@@ -3,7 +3,7 @@
 requests reads the address and the environment (proxies, certificates) once;
 its adapter's urllib3 pool connects, and carries the first POST of each
 connection. The next ones say what that one said and go straight over its
-socket (exchange.py), at a fifth of the cost; behind a proxy the pool carries
+socket (exchange.py), for a fraction of the CPU; behind a proxy the pool carries
 all. Redirects are never followed and nothing is retried here.
 A request ends at its deadline whatever the server does: :meth:`Connection.abort_overdue`
 shuts the socket under it from another thread, which also ends answers that trickle.
